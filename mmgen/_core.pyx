@@ -1,0 +1,408 @@
+# cython: language_level=3, freethreading_compatible=True
+"""Grace periods counted by mm switches: the protocol.
+
+The idea is Peter Zijlstra's (mail of 2 December 2020). Each CPU counts its mm switches, for itself. Its tick snapshots the
+counter. When every CPU's counter has moved since the generation before, the last one opens the next generation. Who unpublished an
+object waits for the generation to move far enough: then every CPU has switched since, and holds the object no more.
+
+    generation      g-1                g                   g+1                 g+2
+                   -|------------------|-------------------|-------------------|------>
+    CPU 0             s t     s            t                  s   t
+    CPU 1                s             t          s        t          s        t
+    a wait                       ^ begins                                      ^ ends
+
+Drawn (s a switch, t a tick) is a wait that begins while g-1 is under way. CPU 0 ticked for g-1 and switched again before the wait
+began: that switch is credited to g, though it says nothing about what was unpublished since. Hence three generations, g-1 to g+1,
+have to end. Where nobody was waiting no tick has taken a snapshot: the first generation gives every CPU a baseline from after the
+wait began, and two suffice.
+
+What is assumed of the machine: C11's memory model, 64-bit atomics without a lock; that a CPU's calls come from one thread; that
+less than 2^63 generations pass while somebody holds a cookie. Generations, goals and counters are compared by signed difference.
+
+Everything rare - a wait, a CPU that comes, goes, idles - takes the control lock. A switch never does, nor a tick that opens
+nothing.
+"""
+from libc.stdint cimport INT64_MAX
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from mmgen._sleep cimport (
+    EINVAL, ESHUTDOWN, MM_LOW_HALF, mm_cpu_relax, mm_now, mm_sleep, mm_wake_all, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, sched_yield,
+)
+from mmgen._stdatomic cimport (
+    cas_u32, cas_u64, exchange_u32, fence, fetch_add_u32, fetch_add_u64, fetch_sub_u32, fetch_sub_u64, load_u32,
+    memory_order_acq_rel, memory_order_release, memory_order_seq_cst, store_u32,
+)
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void **block, size_t alignment, size_t size) noexcept
+
+cdef enum:
+    SPINS = 64                          # 1 to 3 us of `pause`: a tenth of what a futex takes to wake a thread on another core
+    PARITY_SHIFT = 32
+    ONLINE_SHIFT = 33
+cdef uint64_t ONE_ONLINE = <uint64_t>1 << ONLINE_SHIFT
+
+# What stands before a domain in its block: the words that only the rare paths touch.
+cdef struct mm_control:
+    pthread_mutex_t lock                # the control lock
+    uint64_t nr_waits                   # written under the lock
+    atomic_u32 sleepers                 # threads in mm_gen_wait_for that are about to sleep, or do
+    atomic_u32 state                    # MM_OPEN, MM_CLOSED, MM_DRIVERLESS
+
+cdef enum:
+    CONTROL_BYTES = 128
+assert sizeof(mm_control) <= CONTROL_BYTES and sizeof(mm_gen) == 256 and sizeof(mm_cpu) == 64
+
+cdef inline mm_control *control_of(mm_gen *g) noexcept nogil:
+    return <mm_control *>(<char *>g - CONTROL_BYTES)
+
+
+# ---- the tick ------------------------------------------------------------------------------------------------------------------
+
+cdef inline bint owes(mm_cpu *c, uint64_t gen) noexcept nogil:
+    return <int64_t>(load_u64(&c.mm_switches[gen & 1], memory_order_relaxed)
+                     - load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed)) < 0
+
+
+# The last debt of generation gen is paid (pending was `was` before that): open the next.
+cdef inline void open_next(mm_gen *g, uint64_t gen, uint64_t was) noexcept nogil:
+    cdef uint64_t online = was >> ONLINE_SHIFT
+    # Release, both; in this order: a tick that acquires generation + 1 decrements the new complete, never one that is still to be
+    # overwritten; and it sees whatever those saw who paid before (their decrements' acq_rel).
+    store_u64(&g.pending, (was ^ (<uint64_t>1 << PARITY_SHIFT)) - 1 + online, memory_order_release)
+    store_u64(&g.generation, gen + 1, memory_order_release)
+
+
+cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nogil:
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint64_t prev = load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed)
+    cdef uint64_t curr = load_u64(&c.mm_switches[gen & 1], memory_order_relaxed)
+    cdef uint64_t switches = load_u64(&c.nr_mm_switches, memory_order_relaxed)
+    if switches == prev:
+        return False                    # no switch since the last generation
+    store_u64(&c.mm_switches[gen & 1], switches, memory_order_relaxed)
+    if <int64_t>(curr - prev) >= 0:
+        return False                    # counted in this generation already; the next one's baseline is now later
+    # Pairs with the fence of mm_gen_start_poll, between the unpublish and its load of generation: either that wait saw this
+    # generation and asks for one more, or this CPU's sections from here on see what was unpublished.
+    fence(memory_order_seq_cst)
+    # Acq_rel: the last to pay has seen all the others' uses, and open_next hands them on.
+    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)
+    if <uint32_t>was != 1:
+        return False
+    open_next(g, gen, was)
+    store_u64(&c.nr_opened, load_u64(&c.nr_opened, memory_order_relaxed) + 1, memory_order_relaxed)
+    return True
+
+
+# ---- the hold, and credit for the idle: with the control lock ------------------------------------------------------------------
+
+# Keeps the generation from opening until release(): one more is owed.
+cdef void hold(mm_gen *g) noexcept nogil:
+    cdef uint64_t seen = load_u64(&g.pending, memory_order_relaxed)
+    # Only from above 0: at 0 a generation is being opened. Acq_rel, as the decrements.
+    while <uint32_t>seen == 0 or not cas_u64(&g.pending, &seen, seen + 1, memory_order_acq_rel, memory_order_relaxed):
+        if <uint32_t>seen == 0:
+            sched_yield()
+            seen = load_u64(&g.pending, memory_order_relaxed)
+    # An opener may have stored pending and not yet generation: the parity that was swapped says which generation is held.
+    # Acquire, pairs with open_next's release.
+    while (load_u64(&g.generation, memory_order_acquire) ^ (seen >> PARITY_SHIFT)) & 1:
+        sched_yield()
+
+
+# True: it was the last debt, and the next generation is open.
+cdef bint release(mm_gen *g) noexcept nogil:
+    cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed)       # held still, so it stands
+    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)  # as the tick's
+    if <uint32_t>was != 1:
+        return False
+    open_next(g, gen, was)
+    return True
+
+
+cdef inline bint waited_for(mm_gen *g) noexcept nogil:
+    return <int64_t>(load_u64(&g.goal, memory_order_acquire) - load_u64(&g.generation, memory_order_acquire)) > 0
+
+
+cdef bint any_idle(mm_gen *g) noexcept nogil:
+    cdef uint32_t cpu
+    for cpu in range(g.nr_cpus):
+        if load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) == MM_IDLE:
+            return True
+    return False
+
+
+# While somebody waits and a CPU is idle: count a switch for each idle CPU that owes one. True: that opened a generation.
+cdef bint credit_idle(mm_gen *g) noexcept nogil:
+    cdef mm_cpu *c
+    cdef uint32_t cpu, idle
+    cdef uint64_t gen, nr
+    cdef bint opened = False
+    while True:
+        # Between raising goal (or opening) and the first load of a mode. Pairs with the fence of mm_gen_idle_enter, between
+        # its store of the mode and its load of goal: either this sees the idle CPU or that CPU sees the goal.
+        fence(memory_order_seq_cst)
+        if not waited_for(g) or not any_idle(g):
+            return opened
+        hold(g)
+        gen = load_u64(&g.generation, memory_order_relaxed)
+        for cpu in range(g.nr_cpus):
+            c = mm_cpu_of(g, cpu)
+            idle = MM_IDLE
+            if load_u32(&c.mode, memory_order_relaxed) != MM_IDLE:
+                continue
+            # Acquire, pairs with the release by which the CPU (or the proxy before) stored IDLE: the line is whole.
+            if not cas_u32(&c.mode, &idle, MM_PROXIED, memory_order_acquire, memory_order_relaxed):
+                continue
+            if owes(c, gen):
+                nr = load_u64(&c.nr_mm_switches, memory_order_relaxed) + 1
+                store_u64(&c.nr_mm_switches, nr, memory_order_relaxed)
+                store_u64(&c.mm_switches[gen & 1], nr, memory_order_relaxed)
+                fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)          # as the tick's; the hold keeps it above 0
+            store_u32(&c.mode, MM_IDLE, memory_order_release)               # pairs with the CPU's acquire in mm_gen_idle_exit
+        if not release(g):
+            return opened
+        opened = True
+
+
+cdef void wake_sleepers(mm_gen *g) noexcept nogil:
+    # Between the opener's store of generation and this load. Pairs with the fence of mm_gen_wait_for, between counting itself and
+    # its load of generation: either this sees the sleeper or the sleeper sees the generation.
+    fence(memory_order_seq_cst)
+    if load_u32(&control_of(g).sleepers, memory_order_relaxed):
+        mm_wake_all(MM_LOW_HALF(&g.generation))
+
+
+cdef void mm_gen_wake(mm_gen *g) noexcept nogil:
+    pthread_mutex_lock(&control_of(g).lock)
+    credit_idle(g)
+    pthread_mutex_unlock(&control_of(g).lock)
+    wake_sleepers(g)
+
+
+# ---- the wait ------------------------------------------------------------------------------------------------------------------
+
+cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
+    cdef uint64_t gen, goal, target
+    cdef bint opened
+    # Between the caller's unpublish and the load of generation. Pairs with the fence of mm_gen_tick_wanted.
+    fence(memory_order_seq_cst)
+    pthread_mutex_lock(&control_of(g).lock)
+    control_of(g).nr_waits += 1
+    gen = load_u64(&g.generation, memory_order_acquire)
+    if load_u64(&g.pending, memory_order_relaxed) >> ONLINE_SHIFT == 0:     # nobody holds anything: over already
+        pthread_mutex_unlock(&control_of(g).lock)
+        return gen
+    goal = load_u64(&g.goal, memory_order_relaxed)
+    if g.increments:
+        target = gen + g.increments
+    elif g.continuous or <int64_t>(goal - gen) > 0:
+        target = gen + 3                # a generation is under way, its snapshots may be older than this wait
+    else:
+        target = gen + 2
+    if <int64_t>(target - goal) > 0:
+        store_u64(&g.goal, target, memory_order_release)    # pairs with the tick's acquire of goal
+    opened = credit_idle(g)
+    pthread_mutex_unlock(&control_of(g).lock)
+    if opened:
+        wake_sleepers(g)
+    return target
+
+
+cdef bint mm_gen_poll(mm_gen *g, uint64_t cookie) noexcept nogil:
+    # Acquire, pairs with open_next's release: the caller may free what every CPU used before.
+    return <int64_t>(load_u64(&g.generation, memory_order_acquire) - cookie) >= 0
+
+
+cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcept nogil:
+    cdef mm_control *control = control_of(g)
+    cdef uint64_t gen
+    cdef int64_t deadline = -1
+    cdef int err = 0, _spin
+    for _spin in range(SPINS):
+        if mm_gen_poll(g, cookie):
+            return 0
+        if timeout_ns == 0:
+            break
+        mm_cpu_relax()
+    if timeout_ns >= 0:
+        deadline = mm_now()
+        deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
+    fetch_add_u32(&control.sleepers, 1, memory_order_relaxed)
+    while True:
+        fence(memory_order_seq_cst)     # pairs with wake_sleepers' and mm_gen_close's
+        gen = load_u64(&g.generation, memory_order_acquire)
+        if <int64_t>(gen - cookie) >= 0:
+            err = 0
+            break
+        if load_u32(&control.state, memory_order_acquire) != MM_OPEN:
+            err = -ESHUTDOWN
+            break
+        if err:
+            break
+        err = mm_sleep(MM_LOW_HALF(&g.generation), <uint32_t>gen, deadline)
+    # Release, pairs with mm_gen_close's acquire: after it this thread touches the domain no more.
+    fetch_sub_u32(&control.sleepers, 1, memory_order_release)
+    return err
+
+
+cdef int mm_gen_wait(mm_gen *g, int64_t timeout_ns) noexcept nogil:
+    return mm_gen_wait_for(g, mm_gen_start_poll(g), timeout_ns)
+
+
+# ---- CPUs that idle, come and go -----------------------------------------------------------------------------------------------
+
+# -EINVAL, or -ESHUTDOWN if that is why no mode fits.
+cdef inline int wrong_mode(mm_gen *g) noexcept nogil:
+    return -EINVAL if load_u32(&control_of(g).state, memory_order_relaxed) == MM_OPEN else -ESHUTDOWN
+
+
+cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING:
+        return wrong_mode(g)
+    mm_switch(g, cpu)
+    store_u32(&c.mode, MM_IDLE, memory_order_release)       # pairs with the proxy's acquire
+    fence(memory_order_seq_cst)                             # pairs with credit_idle's
+    if waited_for(g):
+        mm_gen_wake(g)
+    return 0
+
+
+cdef int mm_gen_idle_exit(mm_gen *g, uint32_t cpu) noexcept nogil:
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint32_t seen = MM_IDLE
+    # Acquire, pairs with the proxy's release: the line is whole, and says what was credited.
+    while not cas_u32(&c.mode, &seen, MM_RUNNING, memory_order_acquire, memory_order_relaxed):
+        if seen != MM_PROXIED:
+            return wrong_mode(g)
+        sched_yield()
+        seen = MM_IDLE
+    # A CPU that was credited while away must not read what was unpublished meanwhile. Pairs with mm_gen_start_poll's fence.
+    fence(memory_order_seq_cst)
+    return 0
+
+
+cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint64_t gen, goal, was
+    cdef bint opened
+    if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING and mm_gen_idle_exit(g, cpu) < 0:
+        return wrong_mode(g)
+    pthread_mutex_lock(&control_of(g).lock)
+    if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING:               # closed since
+        pthread_mutex_unlock(&control_of(g).lock)
+        return wrong_mode(g)
+    hold(g)
+    gen = load_u64(&g.generation, memory_order_relaxed)
+    # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0.
+    was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)
+    store_u32(&c.mode, MM_OFFLINE, memory_order_release)
+    if was >> ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
+        goal = load_u64(&g.goal, memory_order_relaxed)
+        if <int64_t>(goal - gen) > 0:
+            gen = goal
+        store_u64(&g.pending, (gen & 1) << PARITY_SHIFT, memory_order_release)  # in this order, as in open_next
+        store_u64(&g.generation, gen, memory_order_release)
+        opened = True
+    else:
+        opened = release(g)
+        if opened:
+            credit_idle(g)
+    pthread_mutex_unlock(&control_of(g).lock)
+    if opened:
+        wake_sleepers(g)
+    return 0
+
+
+cdef int mm_gen_online(mm_gen *g, uint32_t cpu) noexcept nogil:
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint64_t parity, nr
+    pthread_mutex_lock(&control_of(g).lock)
+    if load_u32(&c.mode, memory_order_relaxed) != MM_OFFLINE or load_u32(&control_of(g).state, memory_order_relaxed) != MM_OPEN:
+        pthread_mutex_unlock(&control_of(g).lock)
+        return wrong_mode(g)
+    if load_u64(&g.pending, memory_order_relaxed) >> ONLINE_SHIFT:
+        hold(g)
+        fetch_add_u64(&g.pending, ONE_ONLINE, memory_order_acq_rel)         # and the hold is now this CPU's debt
+        parity = load_u64(&g.generation, memory_order_relaxed) & 1
+    else:
+        parity = load_u64(&g.generation, memory_order_relaxed) & 1
+        store_u64(&g.pending, ONE_ONLINE | parity << PARITY_SHIFT | 1, memory_order_release)
+    nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
+    store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
+    store_u64(&c.mm_switches[parity ^ 1], nr, memory_order_relaxed)
+    store_u32(&c.mode, MM_RUNNING, memory_order_release)
+    pthread_mutex_unlock(&control_of(g).lock)
+    # Before this CPU's first section: as in mm_gen_idle_exit.
+    fence(memory_order_seq_cst)
+    return 0
+
+
+# ---- a domain's life -----------------------------------------------------------------------------------------------------------
+
+cdef mm_gen *mm_gen_create(uint32_t nr_cpus, uint64_t first_generation, uint64_t first_switches) noexcept nogil:
+    cdef size_t size = CONTROL_BYTES + sizeof(mm_gen) + nr_cpus * sizeof(mm_cpu)
+    cdef void *block
+    cdef mm_gen *g
+    cdef uint32_t cpu
+    if posix_memalign(&block, 64, size):
+        return NULL
+    memset(block, 0, size)
+    g = <mm_gen *>(<char *>block + CONTROL_BYTES)
+    pthread_mutex_init(&control_of(g).lock, NULL)
+    g.nr_cpus = nr_cpus
+    store_u64(&g.generation, first_generation, memory_order_relaxed)
+    store_u64(&g.goal, first_generation, memory_order_relaxed)
+    store_u64(&g.pending, (first_generation & 1) << PARITY_SHIFT, memory_order_relaxed)
+    for cpu in range(nr_cpus):
+        store_u64(&mm_cpu_of(g, cpu).nr_mm_switches, first_switches, memory_order_relaxed)
+    return g
+
+
+cdef void mm_gen_close(mm_gen *g) noexcept nogil:
+    cdef uint32_t cpu
+    pthread_mutex_lock(&control_of(g).lock)
+    store_u32(&control_of(g).state, MM_CLOSED, memory_order_release)
+    for cpu in range(g.nr_cpus):        # from now on every call finds the wrong mode, and then the reason
+        exchange_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_acq_rel)
+    pthread_mutex_unlock(&control_of(g).lock)
+    # Pairs with mm_gen_wait_for's fence. A waiter that looked at the state before may fall asleep after: wake until all have left.
+    fence(memory_order_seq_cst)
+    while load_u32(&control_of(g).sleepers, memory_order_acquire):
+        mm_wake_all(MM_LOW_HALF(&g.generation))
+        sched_yield()
+
+
+# In the child, the only thread left: whoever held the lock, slept or drove a CPU is in the parent.
+cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil:
+    cdef uint32_t cpu
+    pthread_mutex_init(&control_of(g).lock, NULL)
+    store_u32(&control_of(g).sleepers, 0, memory_order_relaxed)
+    store_u32(&control_of(g).state, MM_DRIVERLESS, memory_order_relaxed)
+    for cpu in range(g.nr_cpus):
+        store_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_relaxed)
+
+
+cdef int mm_gen_state(mm_gen *g) noexcept nogil:
+    return load_u32(&control_of(g).state, memory_order_acquire)
+
+
+cdef uint64_t mm_gen_nr_waits(mm_gen *g) noexcept nogil:
+    pthread_mutex_lock(&control_of(g).lock)
+    cdef uint64_t nr = control_of(g).nr_waits
+    pthread_mutex_unlock(&control_of(g).lock)
+    return nr
+
+
+cdef bint mm_gen_owes(mm_gen *g, uint32_t cpu) noexcept nogil:
+    return (load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) != MM_OFFLINE
+            and owes(mm_cpu_of(g, cpu), load_u64(&g.generation, memory_order_acquire)))
+
+
+cdef void mm_gen_destroy(mm_gen *g) noexcept nogil:
+    pthread_mutex_destroy(&control_of(g).lock)
+    free(control_of(g))

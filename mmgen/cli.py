@@ -1,0 +1,124 @@
+"""The mmgen command."""
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NoReturn
+
+import mmgen
+from mmgen import mmtrace
+from mmgen.machine import Machine, MachineError
+from mmgen.progress import progress
+from mmgen.run import run, text
+from mmgen.workload import Busy, Idle, Replay, Workload, interval
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (the process's own arguments by default); the exit status."""
+    options = command().parse_args(argv)
+    try:
+        return int(options.call(options))
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"mmgen {options.command}: {error}", file=sys.stderr)
+        return 2
+    except MachineError as error:
+        print(f"mmgen {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def command() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="mmgen", description="Grace periods counted by mm switches.")
+    parser.add_argument("--version", action="version", version=f"mmgen {mmgen.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_run(commands)
+    return parser
+
+
+def add_run(commands: Any) -> None:
+    """`mmgen run` and its arguments."""
+    p = commands.add_parser(
+        "run", help="run CPUs on pinned threads while waits arrive, and report what a wait costs",
+        description="Run CPUs on pinned threads, in real time, while waits arrive at a steady rate and at each recorded mm "
+                    "teardown; report what a wait costs. Without arguments: replay the recorded machine in the package.")
+    p.add_argument("trace", nargs="?", metavar="TRACE", help="a recorded machine to replay, .mmtrace.tsv or .mmtrace.tsv.gz")
+    p.add_argument("--workload", choices=["trace", "busy", "idle"],
+                   help="trace (the default): replay; busy: every CPU runs and switches at a rate; idle: it wakes now and then")
+    p.add_argument("--cpus", type=int, metavar="N", help="how many CPUs (default: the trace's, else one per core)")
+    p.add_argument("--hz", type=hertz, default=0, metavar="HZ",
+                   help="ticks a second, 1 to 10000, or 'none': one after every switch (default 250)")
+    p.add_argument("--seconds", type=float, metavar="S", help="how long (default: the trace's length, else 5)")
+    # A rate in step with the tick would have every wait begin at the same one or two moments between two ticks.
+    p.add_argument("--rate", type=float, default=97.0, metavar="R", help="waits that arrive a second (default 97)")
+    p.add_argument("--switch-us", type=float, metavar="U", help="from switch to switch, in us (busy: 100, idle: 100000)")
+    p.add_argument("--distribution", choices=["fixed", "exponential"], help="of that interval (default exponential)")
+    p.add_argument("--seed", type=int, metavar="N", help="of its random numbers (default 0)")
+    p.add_argument("--continuous", action="store_true", help="count generations also while nobody waits, as the sketch does")
+    p.add_argument("--increments", type=int, metavar="N", help="generations a wait takes, for study (the protocol's own: 2 or 3)")
+    p.add_argument("--json", metavar="FILE", help="write the report there as JSON ('-': to standard output, instead of the text)")
+    p.set_defaults(call=call_run)
+
+
+def hertz(text: str) -> int | None:
+    """The argument of --hz, never 0: that stands for none given."""
+    if text.lower() == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text} is out of range: 1 to 10000, or 'none'")
+    return int(text)
+
+
+def call_run(o: argparse.Namespace) -> int:
+    """`mmgen run`."""
+    load = workload(o)
+    interval("--rate ", o.rate, 0, 1e6)
+    seconds = 5.0 if o.seconds is None else o.seconds
+    if isinstance(load, Replay):
+        seconds = load.trace.seconds if o.seconds is None else min(o.seconds, load.trace.seconds)
+    interval("--seconds ", seconds, 0.001, 86_400)
+    interval("--rate times --seconds ", o.rate * seconds, 0, 1e7)
+    machine = Machine(o.cpus, 250 if o.hz == 0 else o.hz, load, continuous=o.continuous, increments=o.increments)
+    with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
+        status = 0
+        try:
+            with progress() as show:
+                report = run(machine, seconds, o.rate, show)
+        except KeyboardInterrupt as interrupt:
+            if not interrupt.args:
+                raise
+            report, status = interrupt.args[0], 130
+        if o.json:
+            json.dump(report, out, indent=1)
+            out.write("\n")
+    if o.json != "-":
+        print(text(report))
+    return status
+
+
+def workload(o: argparse.Namespace) -> Workload:
+    """What the arguments have the CPUs do; ValueError where one does not go with another."""
+    kind = o.workload or "trace"
+    if kind == "trace":
+        for name in ("switch_us", "distribution", "seed"):
+            if getattr(o, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} goes with --workload busy or idle, not with a trace")
+        if o.hz != 0:
+            raise ValueError("--hz goes with --workload busy or idle: a replayed machine ticks as it was recorded")
+        return Replay(mmtrace.read(o.trace or mmtrace.bundled()))
+    if o.trace is not None:
+        raise ValueError(f"{o.trace}: a trace does not go with --workload {kind}")
+    distribution, seed = o.distribution or "exponential", o.seed or 0
+    if kind == "busy":
+        return Busy(100.0 if o.switch_us is None else o.switch_us, distribution, seed)
+    return Idle(100.0 if o.switch_us is None else o.switch_us / 1e3, distribution, seed)

@@ -1,0 +1,246 @@
+"""Real CPUs: one thread each, pinned to a core, that runs a workload and ticks.
+
+    with mmgen.Machine(workload=mmgen.Busy(switch_us=50)) as machine:
+        machine.gen.wait()
+        print(machine.stats().cpus[0].switches)
+"""
+import atexit
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from mmgen._latency import Latency
+from mmgen._machine import Driver
+from mmgen.domain import MmGen, Mode
+from mmgen.workload import Busy, Idle, Replay, Workload
+
+__all__ = ["CpuStats", "Machine", "MachineError", "MachineStats"]
+
+START_NS = 2_000_000            # from when every thread is up to when the first begins
+START_S = 60.0                  # how long the threads may take to come up
+STOP_S = 10.0                   # how long a thread may take to end
+
+
+class MachineError(RuntimeError):
+    """A machine that cannot run, or did not run to its end: a thread that drove a CPU died."""
+
+
+@dataclass(frozen=True)
+class CpuStats:
+    """One CPU of a machine, since its start."""
+
+    index: int
+    core: int | None
+    """the real core that its thread is pinned to; None where the system cannot pin a thread"""
+    mode: Mode
+    switches: int
+    """of the workload; that a CPU drops its mm to idle is not counted"""
+    ticks: int
+    """while it ran; an idle CPU has none"""
+    missed_ticks: int
+    """how many whole tick periods its ticks were late, together"""
+    lateness: Latency
+    """of its ticks; empty where they are unpaced"""
+    opened: int
+    """generations that its tick opened: those for which it was the last to switch"""
+    idle_s: float
+    """how long it idled, in seconds"""
+
+
+@dataclass(frozen=True)
+class MachineStats:
+    """A machine, since its start."""
+
+    seconds: float
+    generations: int
+    waits: int
+    """that began, in whatever way"""
+    wait_latency: Latency
+    """of those that ended, of MmGen.wait() and Cpu.wait()"""
+    cpus: tuple[CpuStats, ...]
+
+
+class Machine:
+    """`cpus` CPUs, each a thread pinned to a core, round robin where there are more CPUs than cores the process may use.
+
+    cpus: 1 to 2**20; None for a replayed trace's own number, else one a core. A CPU more than a replayed trace has idles.
+    hz: ticks a second, 1 to 10,000 (above 1,000 expect missed ticks), staggered between the CPUs as the kernel's skew_tick does;
+        None: unpaced, a tick after every switch. A replayed CPU ticks when the recorded one did.
+    workload: "busy", "idle", or a Busy, an Idle or a Replay.
+    continuous, increments: as in MmGen.
+
+    It runs from start() to close(), or as a context manager. When one of its threads dies its domain is closed, so that every wait
+    ends with ClosedError, and close() raises MachineError. An interpreter that exits closes its machines; a forked child has none.
+    Raises ValueError for an argument out of range. Thread-safety: any thread may call anything but start() and close().
+    """
+
+    def __init__(self, cpus: int | None = None, hz: int | None = 250, workload: str | Workload = "busy", *,
+                 continuous: bool = False, increments: int | None = None) -> None:
+        if isinstance(workload, str):
+            if workload not in ("busy", "idle"):
+                raise ValueError(f"workload={workload!r} is neither 'busy' nor 'idle', nor a Busy, an Idle or a Replay")
+            workload = Busy() if workload == "busy" else Idle()
+        if hz is not None and not 1 <= hz <= 10_000:
+            raise ValueError(f"hz={hz} is out of range: 1 to 10000 ticks a second, or None")
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None] * (os.cpu_count() or 1)
+        if isinstance(workload, Replay):
+            if cpus is not None and cpus < workload.trace.cpus:
+                raise ValueError(f"cpus={cpus} is out of range: the trace {workload.trace.name} has {workload.trace.cpus}")
+            hz = workload.trace.hz
+            cpus = cpus or workload.trace.cpus
+        elif cpus is None:
+            cpus = len(cores)
+        self.gen = MmGen(cpus, continuous=continuous, increments=increments)
+        self.hz = hz
+        self.workload = workload
+        self.cores = [cores[cpu % len(cores)] for cpu in range(cpus)]
+        self.error: MachineError | None = None
+        """why the machine ended, if a thread of it died"""
+        self._first_generation = self.gen.generation
+        self._drivers = [Driver(self.gen, cpu, round(1e9 / hz) if hz else 0) for cpu in range(cpus)]
+        self._threads: list[threading.Thread] = []
+        self._up = threading.Barrier(cpus + 1)
+        self._go = threading.Event()
+        self._forked = False
+        self._ended = 0
+        self.begin = 0
+        """when the CPUs began, or begin, in ns of CLOCK_MONOTONIC; 0 before start()"""
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+        return self.gen.cpus
+
+    def start(self) -> None:
+        """Start every CPU. Raises MachineError if a thread cannot be started or pinned, RuntimeError the second time."""
+        if self._threads or self._ended:
+            raise RuntimeError("a machine starts once")
+        machines.add(self)
+        try:
+            for driver, core in zip(self._drivers, self.cores, strict=True):
+                thread = threading.Thread(target=self._drive, args=(driver, core), name=f"mmgen-cpu{driver.cpu}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._up.wait(START_S)
+            self.begin = time.monotonic_ns() + START_NS
+            self._go.set()
+        except threading.BrokenBarrierError:
+            self.close()
+            raise self.error or MachineError(f"the CPUs' threads did not come up within {START_S:g} s") from None
+        except BaseException as error:
+            self._fail(f"only {len(self._threads)} of {self.cpus} threads could be started", error)
+            self._stop()
+            if isinstance(error, RuntimeError):
+                assert self.error is not None
+                raise self.error from error
+            raise
+
+    def _drive(self, driver: Driver, core: int | None) -> None:
+        try:
+            if core is not None:
+                os.sched_setaffinity(0, {core})
+            run = self._program(driver)
+            self._up.wait(START_S)
+            self._go.wait()
+            if not driver.stopping:
+                run(self.begin)
+            if not driver.stopping:
+                raise MachineError("its loop ended by itself")
+        except threading.BrokenBarrierError:
+            pass                                        # another thread's failure
+        except BaseException as error:
+            self._fail(f"the thread of CPU {driver.cpu} died: {error!r}", error)
+
+    def _program(self, driver: Driver) -> Callable[[int], None]:
+        """What runs the workload on `driver`, given when to begin; whatever takes long is done before."""
+        cpu, load = driver.cpu, self.workload
+        if isinstance(load, Replay):
+            times, steps = load.steps(cpu)
+            return lambda begin: driver.replay(begin, times, steps)
+        exponential, seed = load.distribution == "exponential", load.seed + cpu
+        if isinstance(load, Idle):
+            return lambda begin: driver.idle(begin, load.switch_ms * 1e6, exponential, seed)
+        skew = round(1e9 / self.hz) * cpu // self.cpus if self.hz else 0
+        return lambda begin: driver.busy(begin + skew, begin, load.switch_us * 1e3, exponential, seed)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        if self.error is None:
+            self.error = MachineError(what)
+            self.error.__cause__ = error
+        self._up.abort()
+        self.gen._close(what)
+        for driver in self._drivers:
+            driver.stop()
+
+    def _stop(self) -> None:
+        for driver in self._drivers:
+            driver.stop()
+        self._up.abort()
+        self._go.set()
+        deadline = time.monotonic() + STOP_S
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.01))
+            if thread.is_alive():
+                raise MachineError(f"{thread.name} did not end within {STOP_S:g} s")
+
+    def close(self) -> None:
+        """Take every CPU offline, which ends the waits under way, end the threads, and close the domain. Twice is fine.
+
+        Raises MachineError, the first time, if a thread died before.
+        """
+        if self._ended:
+            return
+        self._ended = time.monotonic_ns()
+        if not self._forked:
+            self._stop()
+        self.gen.close()
+        if self.error is not None:
+            raise self.error
+
+    def stats(self) -> MachineStats:
+        """What has happened since the start. The CPUs run on meanwhile: two figures may be some switches apart."""
+        return MachineStats(
+            seconds=max((self._ended or time.monotonic_ns()) - self.begin, 0) / 1e9 if self.begin else 0.0,
+            generations=(self.gen.generation - self._first_generation) % 2**64,
+            waits=self.gen.nr_waits,
+            wait_latency=self.gen.wait_latency,
+            cpus=tuple(
+                CpuStats(index=cpu.index, core=core, mode=cpu.mode, switches=driver.switches, ticks=driver.ticks,
+                         missed_ticks=driver.missed, lateness=driver.late, opened=cpu.opened, idle_s=driver.idle_ns / 1e9)
+                for cpu, driver, core in zip(map(self.gen.cpu, range(self.cpus)), self._drivers, self.cores, strict=True)),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.close()
+        except MachineError:
+            if error is None:
+                raise                                   # else what was raised inside says it, or matters more
+
+
+machines: "weakref.WeakSet[Machine]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for machine in list(machines):
+        with contextlib.suppress(MachineError):         # it was said to whoever waited
+            machine.close()
+
+
+def _after_fork() -> None:
+    for machine in machines:
+        machine._forked = True
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,91 @@
+"""What the CPUs of a machine do: switch at a rate, idle, or replay a recorded machine."""
+import math
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mmgen.mmtrace import Event, MmTrace
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Every CPU runs all the time, and switches its mm once in `switch_us` microseconds.
+
+    distribution: "fixed", or "exponential" with that mean, drawn from `seed` (the CPU's index added). switch_us=0: without pause.
+    A rate that a core cannot keep up is not made up for later than a tick.
+    """
+
+    switch_us: float = 100.0
+    distribution: str = "exponential"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        interval("switch_us", self.switch_us, 0, 1e12)
+        known(self.distribution)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Every CPU idles without a tick, and once in `switch_ms` milliseconds wakes, switches its mm and idles again."""
+
+    switch_ms: float = 100.0
+    distribution: str = "exponential"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        interval("switch_ms", self.switch_ms, 0.001, 1e9)
+        known(self.distribution)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Each CPU does what a recorded one did, when it did it: its switches, its ticks, its idle spells; then it idles.
+
+    A switch to a task with an mm counts as one; a switch to a kernel thread does not (the CPU keeps the mm, lazily); a switch to
+    the idle task drops the mm and idles, without a tick, until the CPU switches to anything else.
+    """
+
+    trace: MmTrace
+
+    def steps(self, cpu: int) -> tuple["array[int]", "array[int]"]:
+        """When CPU `cpu` does what, in ns from the trace's beginning, and what (a Step)."""
+        times, steps = array("q"), array("q")
+        for event in self.trace.events:
+            if event.cpu == cpu and (step := step_of(event)) is not None:
+                if not times and event.kind == "S" and event.operands[0] == 0:
+                    times.append(0)                     # the CPU idled when the recording began
+                    steps.append(Step.IDLE)
+                times.append(event.t_ns)
+                steps.append(step)
+        return times, steps
+
+
+class Step(IntEnum):
+    """One thing that a replayed CPU does; _machine.pyx knows them by these numbers."""
+
+    SWITCH, KERNEL, IDLE, TICK = range(4)
+
+
+def step_of(event: Event) -> Step | None:
+    """What `event` has its CPU do; None for what concerns an mm alone."""
+    if event.kind == "T":
+        return Step.TICK
+    if event.kind != "S":
+        return None
+    _, _, next_tid, next_mm = event.operands
+    return Step.SWITCH if next_mm else Step.KERNEL if next_tid else Step.IDLE
+
+
+Workload = Busy | Idle | Replay
+
+
+def interval(name: str, value: float, least: float, most: float) -> None:
+    """ValueError unless least <= value <= most."""
+    if not (math.isfinite(value) and least <= value <= most):
+        raise ValueError(f"{name}={value} is out of range: {least:g} to {most:g}")
+
+
+def known(distribution: str) -> None:
+    """ValueError unless it is the name of one."""
+    if distribution not in ("fixed", "exponential"):
+        raise ValueError(f"distribution={distribution!r} is neither 'fixed' nor 'exponential'")
