@@ -1,9 +1,8 @@
 from array import array
 from typing import Self
 
-from typing_extensions import disjoint_base
-
 from mmgen._domain import MmGen
+from typing_extensions import disjoint_base
 
 @disjoint_base
 class Arrivals:

@@ -2,7 +2,7 @@
 #
 # A domain (mm_gen) counts mm switches on each CPU; a grace period is over when every CPU has switched. Its words that threads
 # share each have a cache line; its CPUs follow it in memory, 64 bytes each. Every function here is nogil and thread-safe, with one
-# condition: what names a CPU is called by the one thread that is that CPU. docs/protocol.md tells the whole story.
+# condition: what names a CPU is called by the one thread that is that CPU. _core.pyx tells the whole story.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mmgen._stdatomic cimport (

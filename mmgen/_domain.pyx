@@ -37,6 +37,11 @@ class DriverlessError(ClosedError):
     """The domain is a forked child's copy: the threads that drove its CPUs are in the parent. Make a new one."""
 
 
+for public in (Mode, ClosedError, DriverlessError):
+    public.__module__ = "mmgen"         # where users find it
+del public
+
+
 cdef int whole(object value, str name, object least, object most) except -1:
     if not least <= operator.index(value) <= most:
         raise ValueError(f"{name}={value} is out of range: {least} to {most}")

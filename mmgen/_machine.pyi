@@ -1,10 +1,9 @@
 from array import array
 from typing import Self
 
-from typing_extensions import disjoint_base
-
 from mmgen._domain import MmGen
 from mmgen._latency import Latency
+from typing_extensions import disjoint_base
 
 @disjoint_base
 class Driver:

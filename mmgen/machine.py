@@ -148,8 +148,7 @@ class Machine:
             run = self._program(driver)
             self._up.wait(START_S)
             self._go.wait()
-            if not driver.stopping:
-                run(self.begin)
+            run(self.begin)                             # also when told to stop by now: it takes the CPU offline
             if not driver.stopping:
                 raise MachineError("its loop ended by itself")
         except threading.BrokenBarrierError:
@@ -181,8 +180,9 @@ class Machine:
     def _stop(self) -> None:
         for driver in self._drivers:
             driver.stop()
-        self._up.abort()
-        self._go.set()
+        if not self._go.is_set():                       # an abort would reach threads that are just leaving the barrier
+            self._up.abort()
+            self._go.set()
         deadline = time.monotonic() + STOP_S
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.01))

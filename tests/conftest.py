@@ -1,0 +1,33 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run what takes minutes, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --long runs it"))
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run a script in an interpreter of its own, outside the checkout; its result. It must end within `timeout` seconds."""
+
+    def run(script, *args, timeout=60, **options):
+        options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": timeout, "check": False} | options
+        return subprocess.run([sys.executable, "-c", script, *args], **options)
+
+    return run
+
+
+@pytest.fixture
+def two_cores():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")

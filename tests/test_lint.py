@@ -1,0 +1,32 @@
+"""The source itself: style, types, and that stubs and extensions agree."""
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CYTHON = [str(path) for pattern in ("*.pyx", "*.pxd") for path in sorted((ROOT / "mmgen").glob(pattern))]
+# What Cython adds to every module.
+ALLOWED = r".*\.__test__|.*\.__pyx_capi__"
+
+
+@pytest.mark.parametrize(("module", "command"), [
+    ("ruff", ["ruff", "check", "."]),
+    ("cython_lint", ["cython_lint.cython_lint", *CYTHON]),
+    ("mypy", ["mypy", "--strict", "mmgen"]),
+    ("mypy", ["mypy.stubtest", "mmgen", "--allowlist", "allowed"]),
+], ids=["ruff", "cython-lint", "mypy", "stubtest"])
+def test_the_source(module, command, tmp_path):
+    if not find_spec(module):
+        pytest.skip(f"{module} is not installed")
+    cwd = ROOT
+    if "allowed" in command:
+        (tmp_path / "allowed").write_text(ALLOWED)
+        cwd = tmp_path                          # stubtest looks at the installed package
+    scripts = Path(sys.executable).parent           # cython-lint runs pycodestyle by name
+    result = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False,
+                            env=os.environ | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"})
+    assert result.returncode == 0, result.stdout + result.stderr
