@@ -124,7 +124,8 @@ cdef bint release(mm_gen *g) noexcept nogil:
 
 
 cdef inline bint waited_for(mm_gen *g) noexcept nogil:
-    return <int64_t>(load_u64(&g.goal, memory_order_acquire) - load_u64(&g.generation, memory_order_acquire)) > 0
+    cdef uint64_t goal = load_u64(&g.goal, memory_order_acquire)
+    return <int64_t>(goal - load_u64(&g.generation, memory_order_acquire)) > 0
 
 
 cdef bint any_idle(mm_gen *g) noexcept nogil:
@@ -148,6 +149,11 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
         if not waited_for(g) or not any_idle(g):
             return opened
         hold(g)
+        # Ticks open generations without the lock: the goal may have been reached since the look above. A credit in a generation that
+        # nobody waits for would be a snapshot there, and the next wait counts on there being none. Now both words stand still.
+        if not waited_for(g):
+            release(g)
+            return opened
         gen = load_u64(&g.generation, memory_order_relaxed)
         for cpu in range(g.nr_cpus):
             c = mm_cpu_of(g, cpu)
