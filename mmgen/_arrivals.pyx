@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from mmgen._core cimport mm_gen_poll, mm_gen_start_poll, mm_gen_wait_for
+from mmgen._core cimport MM_OPEN, mm_gen_poll, mm_gen_start_poll, mm_gen_state, mm_gen_wait_for
 from mmgen._domain cimport MmGen
 from mmgen._sleep cimport EINTR, MM_LOW_HALF, mm_now, mm_sleep, mm_wake_all
 from mmgen._stdatomic cimport (
@@ -58,7 +58,7 @@ cdef class Arrivals:
                 a = &self.a[i]
                 while mm_now() < origin + a.due and not load_u32(&self.stopping, memory_order_relaxed):
                     mm_sleep(&self.stopping, 0, origin + a.due)
-                if load_u32(&self.stopping, memory_order_relaxed):
+                if load_u32(&self.stopping, memory_order_relaxed) or mm_gen_state(self.gen.g) != MM_OPEN:
                     break
                 a.begun = mm_now()
                 a.cookie = mm_gen_start_poll(self.gen.g)
@@ -92,7 +92,7 @@ cdef class Arrivals:
 
     def stop(self):
         """Have both loops end, finish() as soon as the wait that it is in is over or its domain closed."""
-        store_u32(&self.stopping, 1, memory_order_release)
+        store_u32(&self.stopping, 1, memory_order_relaxed)
         mm_wake_all(&self.stopping)
         mm_wake_all(MM_LOW_HALF(&self.begun))
 

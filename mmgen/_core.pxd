@@ -44,7 +44,7 @@ cdef inline void mm_switch(mm_gen *g, uint32_t cpu) noexcept nogil:
 
 # The tick of `cpu`, on its own thread. True: it opened a generation, and the caller owes mm_gen_wake(), outside its own locks.
 cdef inline bint mm_gen_tick(mm_gen *g, uint32_t cpu) noexcept nogil:
-    # Acquire, pairs with mm_gen_open's release of generation: who sees a generation sees its pending.
+    # Acquire, pairs with open_next's release of generation: who sees a generation sees its pending.
     cdef uint64_t gen = load_u64(&g.generation, memory_order_acquire)
     # Acquire, pairs with mm_gen_start_poll's release of goal: who counts for a waiter sees what it unpublished.
     if <int64_t>(load_u64(&g.goal, memory_order_acquire) - gen) <= 0 and not g.continuous:
@@ -66,8 +66,9 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil
 cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil
 cdef int mm_gen_idle_exit(mm_gen *g, uint32_t cpu) noexcept nogil
 
-# A new domain, every CPU offline; NULL without memory. close wakes every waiter with -ESHUTDOWN; destroy frees, after close.
-# after_fork marks the child's copy: MM_DRIVERLESS, nothing in it works but close and destroy.
+# A new domain, every CPU offline; NULL without memory. close wakes every sleeper with -ESHUTDOWN. destroy frees: after close, when
+# no thread is in a call any more, nor owes a wake. after_fork, in a child before anything else, marks its copy: MM_DRIVERLESS,
+# nothing in it works but close and destroy.
 cdef mm_gen *mm_gen_create(uint32_t nr_cpus, uint64_t first_generation, uint64_t first_switches) noexcept nogil
 cdef void mm_gen_close(mm_gen *g) noexcept nogil
 cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil

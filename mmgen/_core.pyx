@@ -27,7 +27,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from mmgen._sleep cimport (
-    EINVAL, ESHUTDOWN, MM_LOW_HALF, mm_cpu_relax, mm_now, mm_sleep, mm_wake_all, pthread_mutex_destroy,
+    EINVAL, ESHUTDOWN, MM_LOW_HALF, mm_cpu_relax, mm_now, mm_sleep, mm_sleep_after_fork, mm_wake_all, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, sched_yield,
 )
 from mmgen._stdatomic cimport (
@@ -123,6 +123,7 @@ cdef bint release(mm_gen *g) noexcept nogil:
     return True
 
 
+# Acquire, both, as the tick's loads; the seq_cst fence before each call does what matters.
 cdef inline bint waited_for(mm_gen *g) noexcept nogil:
     cdef uint64_t goal = load_u64(&g.goal, memory_order_acquire)
     return <int64_t>(goal - load_u64(&g.generation, memory_order_acquire)) > 0
@@ -198,7 +199,7 @@ cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
     fence(memory_order_seq_cst)
     pthread_mutex_lock(&control_of(g).lock)
     control_of(g).nr_waits += 1
-    gen = load_u64(&g.generation, memory_order_acquire)
+    gen = load_u64(&g.generation, memory_order_acquire)     # pairs with open_next's release
     if load_u64(&g.pending, memory_order_relaxed) >> ONLINE_SHIFT == 0:     # nobody holds anything: over already
         pthread_mutex_unlock(&control_of(g).lock)
         return gen
@@ -240,17 +241,17 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
     fetch_add_u32(&control.sleepers, 1, memory_order_relaxed)
     while True:
         fence(memory_order_seq_cst)     # pairs with wake_sleepers' and mm_gen_close's
-        gen = load_u64(&g.generation, memory_order_acquire)
+        gen = load_u64(&g.generation, memory_order_acquire)                 # as mm_gen_poll's
         if <int64_t>(gen - cookie) >= 0:
             err = 0
             break
-        if load_u32(&control.state, memory_order_acquire) != MM_OPEN:
+        if load_u32(&control.state, memory_order_relaxed) != MM_OPEN:       # the fence, and close's loop, see to it
             err = -ESHUTDOWN
             break
         if err:
             break
         err = mm_sleep(MM_LOW_HALF(&g.generation), <uint32_t>gen, deadline)
-    # Release, pairs with mm_gen_close's acquire: after it this thread touches the domain no more.
+    # Release, pairs with mm_gen_close's acquire: after it this sleeper touches the domain no more.
     fetch_sub_u32(&control.sleepers, 1, memory_order_release)
     return err
 
@@ -268,10 +269,13 @@ cdef inline int wrong_mode(mm_gen *g) noexcept nogil:
 
 cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
     cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint32_t running = MM_RUNNING
     if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING:
         return wrong_mode(g)
     mm_switch(g, cpu)
-    store_u32(&c.mode, MM_IDLE, memory_order_release)       # pairs with the proxy's acquire
+    # Release, pairs with the proxy's acquire in credit_idle. Compared, since mm_gen_close may have come between.
+    if not cas_u32(&c.mode, &running, MM_IDLE, memory_order_release, memory_order_relaxed):
+        return wrong_mode(g)
     fence(memory_order_seq_cst)                             # pairs with credit_idle's
     if waited_for(g):
         mm_gen_wake(g)
@@ -306,7 +310,7 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
     gen = load_u64(&g.generation, memory_order_relaxed)
     # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0.
     was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)
-    store_u32(&c.mode, MM_OFFLINE, memory_order_release)
+    store_u32(&c.mode, MM_OFFLINE, memory_order_relaxed)                    # read under the lock, which orders it
     if was >> ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
         goal = load_u64(&g.goal, memory_order_relaxed)
         if <int64_t>(goal - gen) > 0:
@@ -341,7 +345,7 @@ cdef int mm_gen_online(mm_gen *g, uint32_t cpu) noexcept nogil:
     nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
     store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
     store_u64(&c.mm_switches[parity ^ 1], nr, memory_order_relaxed)
-    store_u32(&c.mode, MM_RUNNING, memory_order_release)
+    store_u32(&c.mode, MM_RUNNING, memory_order_relaxed)                    # as above
     pthread_mutex_unlock(&control_of(g).lock)
     # Before this CPU's first section: as in mm_gen_idle_exit.
     fence(memory_order_seq_cst)
@@ -372,13 +376,16 @@ cdef mm_gen *mm_gen_create(uint32_t nr_cpus, uint64_t first_generation, uint64_t
 cdef void mm_gen_close(mm_gen *g) noexcept nogil:
     cdef uint32_t cpu
     pthread_mutex_lock(&control_of(g).lock)
-    store_u32(&control_of(g).state, MM_CLOSED, memory_order_release)
+    if load_u32(&control_of(g).state, memory_order_relaxed) == MM_DRIVERLESS:
+        pthread_mutex_unlock(&control_of(g).lock)           # dead already, and that says more
+        return
+    store_u32(&control_of(g).state, MM_CLOSED, memory_order_relaxed)        # read under the lock, or again after the fence
     for cpu in range(g.nr_cpus):        # from now on every call finds the wrong mode, and then the reason
-        exchange_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_acq_rel)
+        exchange_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_relaxed)
     pthread_mutex_unlock(&control_of(g).lock)
     # Pairs with mm_gen_wait_for's fence. A waiter that looked at the state before may fall asleep after: wake until all have left.
     fence(memory_order_seq_cst)
-    while load_u32(&control_of(g).sleepers, memory_order_acquire):
+    while load_u32(&control_of(g).sleepers, memory_order_acquire):         # pairs with the release there
         mm_wake_all(MM_LOW_HALF(&g.generation))
         sched_yield()
 
@@ -386,6 +393,7 @@ cdef void mm_gen_close(mm_gen *g) noexcept nogil:
 # In the child, the only thread left: whoever held the lock, slept or drove a CPU is in the parent.
 cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil:
     cdef uint32_t cpu
+    mm_sleep_after_fork()
     pthread_mutex_init(&control_of(g).lock, NULL)
     store_u32(&control_of(g).sleepers, 0, memory_order_relaxed)
     store_u32(&control_of(g).state, MM_DRIVERLESS, memory_order_relaxed)
@@ -394,7 +402,7 @@ cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil:
 
 
 cdef int mm_gen_state(mm_gen *g) noexcept nogil:
-    return load_u32(&control_of(g).state, memory_order_acquire)
+    return load_u32(&control_of(g).state, memory_order_relaxed)
 
 
 cdef uint64_t mm_gen_nr_waits(mm_gen *g) noexcept nogil:

@@ -5,6 +5,8 @@ import operator
 
 from libc.stdint cimport int64_t, uint64_t
 
+cimport cython
+
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object number, void *if_too_large) except? -1
 
@@ -153,11 +155,16 @@ cdef class MmGen:
                  load_u64(&mm_cpu_of(self.g, cpu).nr_mm_switches, memory_order_relaxed))
                 for cpu in range(self.g.nr_cpus) if mm_gen_owes(self.g, cpu)]
 
+    def _check_open(self):
+        """Raise ClosedError or DriverlessError unless the domain is open."""
+        check_open(self)
+
     def _close(self, str why=""):
-        if mm_gen_state(self.g) == MM_OPEN:
-            self.why = why
-            with nogil:
-                mm_gen_close(self.g)
+        with cython.critical_section(self):         # why goes with the close that was first
+            if self.why is None:
+                self.why = why
+        with nogil:
+            mm_gen_close(self.g)
 
     def _after_fork(self):
         mm_gen_after_fork(self.g)
@@ -168,7 +175,9 @@ cdef int check_open(MmGen gen) except -1:
     if state == MM_DRIVERLESS:
         raise DriverlessError("this domain was forked: its CPUs' threads are in the parent process")
     if state != MM_OPEN:
-        raise ClosedError("the domain is closed" + (f": {gen.why}" if gen.why else ""))
+        with cython.critical_section(gen):
+            why = gen.why
+        raise ClosedError("the domain is closed" + (f": {why}" if why else ""))
     return 0
 
 
@@ -262,3 +271,8 @@ cdef class Cpu:
             err = mm_gen_idle_exit(self.g, self.cpu)
         if err:
             wrong_mode(self.gen, self.cpu, "idle_exit")
+
+    def _leave_idle(self):
+        """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
+        with nogil:
+            mm_gen_idle_exit(self.g, self.cpu)

@@ -41,7 +41,8 @@ cdef struct driver:
     atomic_u32 stop                     # what the thread sleeps on
     int64_t period                      # ns from tick to tick; 0: a tick after every switch
     mm_latency *late                    # of the ticks
-    atomic_u64 switches, ticks, missed, idle_ns, idle_since
+    atomic_u64 switches, ticks, missed
+    atomic_u64 idle_ns                  # while it idles, less the time at which it began to
     uint64_t random
     double interval                     # ns from switch to switch, mean
     bint exponential
@@ -84,13 +85,12 @@ cdef void tick(driver *d) noexcept nogil:
 
 
 cdef bint idle_enter(driver *d) noexcept nogil:
-    store_u64(&d.idle_since, mm_now(), memory_order_relaxed)
+    add(&d.idle_ns, -<uint64_t>mm_now())
     return mm_gen_idle_enter(d.g, d.cpu) == 0
 
 
 cdef bint idle_exit(driver *d) noexcept nogil:
-    add(&d.idle_ns, mm_now() - load_u64(&d.idle_since, memory_order_relaxed))
-    store_u64(&d.idle_since, 0, memory_order_relaxed)
+    add(&d.idle_ns, mm_now())
     return mm_gen_idle_exit(d.g, d.cpu) == 0
 
 
@@ -162,8 +162,8 @@ cdef void run_replay(driver *d, int64_t begin, const step *steps, size_t nr) noe
 cdef class Driver:
     """What one thread needs to be CPU `cpu` of `gen`, ticking every `period_ns` (0: after every switch).
 
-    One thread calls one of busy(), idle() and replay(), once; each returns when stop() is called or the domain closes, with the
-    CPU offline. stop() and the statistics may be used by any thread.
+    One thread calls one of busy(), idle() and replay(), once; each returns after stop(), with the CPU offline, or sooner if it finds
+    the domain closed. stop() and the statistics may be used by any thread.
     """
 
     cdef driver d
@@ -253,5 +253,5 @@ cdef class Driver:
     @property
     def idle_ns(self):
         """How long the CPU has idled, in ns, the spell that lasts included."""
-        cdef uint64_t since = load_u64(&self.d.idle_since, memory_order_relaxed)
-        return load_u64(&self.d.idle_ns, memory_order_relaxed) + (mm_now() - since if since else 0)
+        cdef int64_t idle = load_u64(&self.d.idle_ns, memory_order_relaxed)
+        return idle if idle >= 0 else idle + mm_now()

@@ -39,11 +39,18 @@ static inline int64_t mm_now(void)
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* On 32 bits the call that takes this struct timespec has another number. */
+#if defined(SYS_futex_time64) && __SIZEOF_LONG__ == 4
+#define MM_FUTEX (sizeof(time_t) == 8 ? SYS_futex_time64 : SYS_futex)
+#else
+#define MM_FUTEX SYS_futex
+#endif
+
 /* 0: woken, or the word had changed; -ETIMEDOUT; -EINTR: a signal was handled (FUTEX_WAIT_BITSET takes an absolute time). */
 static inline int mm_sleep(void *word, uint32_t seen, int64_t deadline)
 {
     struct timespec ts = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
-    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen, deadline < 0 ? NULL : &ts, NULL,
+    if (syscall(MM_FUTEX, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen, deadline < 0 ? NULL : &ts, NULL,
                 FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN)
         return 0;
     return -errno;
@@ -51,7 +58,11 @@ static inline int mm_sleep(void *word, uint32_t seen, int64_t deadline)
 
 static inline void mm_wake_all(void *word)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+    syscall(MM_FUTEX, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+}
+
+static inline void mm_sleep_after_fork(void)
+{
 }
 
 #else
@@ -75,7 +86,8 @@ static inline int mm_sleep(void *word, uint32_t seen, int64_t deadline)
             struct timespec ts;
             clock_gettime(CLOCK_REALTIME, &ts);
             int64_t left = deadline - mm_now();
-            int64_t until = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec + (left > 0 ? left : 0);
+            int64_t most = 1000000000000000000;     /* 31 years */
+            int64_t until = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec + (left < 0 ? 0 : left < most ? left : most);
             ts.tv_sec = until / 1000000000;
             ts.tv_nsec = until % 1000000000;
             err = pthread_cond_timedwait(&MM_PARKING(word)->changed, &MM_PARKING(word)->lock, &ts);
@@ -90,6 +102,15 @@ static inline void mm_wake_all(void *word)
     pthread_mutex_lock(&MM_PARKING(word)->lock);
     pthread_cond_broadcast(&MM_PARKING(word)->changed);
     pthread_mutex_unlock(&MM_PARKING(word)->lock);
+}
+
+/* In a child, whose other threads are gone. */
+static inline void mm_sleep_after_fork(void)
+{
+    for (int i = 0; i < 16; i++) {
+        pthread_mutex_init(&mm_parking[i].lock, NULL);
+        pthread_cond_init(&mm_parking[i].changed, NULL);
+    }
 }
 #endif
 #endif

@@ -56,12 +56,13 @@ class Cpu(_domain.Cpu):
         """
         timeout_ns = to_ns(timeout)
         gen = cast(MmGen, self.gen)
-        self.idle_enter()
+        if self.mode is not Mode.RUNNING:
+            self.idle_enter()                           # raises what there is to raise
         try:
+            self.idle_enter()                           # in here, where an interrupt right after it is seen to
             return gen._sleep(gen._start_poll(), timeout_ns)
         finally:
-            if not gen.closed:
-                self.idle_exit()
+            self._leave_idle()
 
 
 class MmGen(_domain.MmGen):
@@ -84,7 +85,8 @@ class MmGen(_domain.MmGen):
     def __init__(self, cpus: int, *, online: int | Iterable[int] | None = None, continuous: bool = False,
                  increments: int | None = None, first_generation: int = 0, first_switches: int = 0) -> None:
         self.wait_latency = Latency()
-        domains.add(self)
+        with registry:
+            domains.add(self)
 
     def cpu(self, index: int, /) -> Cpu:
         """The handle of CPU `index`, for the thread that is that CPU. IndexError if the domain has no such CPU."""
@@ -149,12 +151,15 @@ mm_gen_tick = MmGen.tick
 mm_gen_wake = MmGen.wake
 mm_gen_wait = MmGen.wait
 
+# What a fork or the interpreter's exit must find, and the lock for it; a fork waits for the lock, so that a child finds the set whole.
+registry = threading.RLock()
 domains: "weakref.WeakSet[MmGen]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     for gen in domains:
         gen._after_fork()
+    registry.release()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=registry.acquire, after_in_parent=registry.release, after_in_child=_after_fork)

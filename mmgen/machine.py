@@ -17,7 +17,7 @@ from typing import Self
 
 from mmgen._latency import Latency
 from mmgen._machine import Driver
-from mmgen.domain import MmGen, Mode
+from mmgen.domain import MmGen, Mode, registry
 from mmgen.workload import Busy, Idle, Replay, Workload
 
 __all__ = ["CpuStats", "Machine", "MachineError", "MachineStats"]
@@ -111,6 +111,8 @@ class Machine:
         self._ended = 0
         self.begin = 0
         """when the CPUs began, or begin, in ns of CLOCK_MONOTONIC; 0 before start()"""
+        with registry:
+            machines.add(self)
 
     @property
     def cpus(self) -> int:
@@ -118,10 +120,13 @@ class Machine:
         return self.gen.cpus
 
     def start(self) -> None:
-        """Start every CPU. Raises MachineError if a thread cannot be started or pinned, RuntimeError the second time."""
+        """Start every CPU. Raises MachineError if a thread cannot be started or pinned, RuntimeError the second time.
+
+        In a child that was forked since, DriverlessError.
+        """
         if self._threads or self._ended:
             raise RuntimeError("a machine starts once")
-        machines.add(self)
+        self.gen._check_open()
         try:
             for driver, core in zip(self._drivers, self.cores, strict=True):
                 thread = threading.Thread(target=self._drive, args=(driver, core), name=f"mmgen-cpu{driver.cpu}", daemon=True)
@@ -192,15 +197,16 @@ class Machine:
     def close(self) -> None:
         """Take every CPU offline, which ends the waits under way, end the threads, and close the domain. Twice is fine.
 
-        Raises MachineError, the first time, if a thread died before.
+        Raises MachineError, the first time, if a thread died before, and whenever a thread does not end. Interrupted, it has closed
+        the domain all the same, and can be called again.
         """
-        if self._ended:
-            return
-        self._ended = time.monotonic_ns()
-        if not self._forked:
-            self._stop()
-        self.gen.close()
-        if self.error is not None:
+        first, self._ended = not self._ended, self._ended or time.monotonic_ns()
+        try:
+            if not self._forked:
+                self._stop()
+        finally:
+            self.gen.close()
+        if first and self.error is not None:
             raise self.error
 
     def stats(self) -> MachineStats:
@@ -232,12 +238,14 @@ machines: "weakref.WeakSet[Machine]" = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    for machine in list(machines):
+    with registry:
+        running = list(machines)
+    for machine in running:
         with contextlib.suppress(MachineError):         # it was said to whoever waited
             machine.close()
 
 
-def _after_fork() -> None:
+def _after_fork() -> None:                              # within domain's, which holds the registry
     for machine in machines:
         machine._forked = True
 

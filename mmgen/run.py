@@ -28,9 +28,9 @@ def run(machine: Machine, seconds: float, rate: float, progress: Callable[[float
     waits = Arrivals(machine.gen, steady(rate, seconds) + teardowns)
     interrupted = False
     with machine:
-        waits.start(machine.begin)
         end = machine.begin + round(seconds * 1e9)
         try:
+            waits.start(machine.begin)
             while (now := time.monotonic_ns()) < end:
                 progress(min(max(1 - (end - now) / (seconds * 1e9), 0), 1), waits)
                 time.sleep(min(POLL_S, (end - now) / 1e9))
@@ -42,8 +42,8 @@ def run(machine: Machine, seconds: float, rate: float, progress: Callable[[float
         except KeyboardInterrupt:
             interrupted = True
             stats = machine.stats()
+        finally:
             waits.stop()
-    waits.stop()
     waits.join(1.0)
     result = report(machine, stats, waits.over(), waits.nr_begun, len(teardowns))
     if interrupted:

@@ -41,7 +41,7 @@ def test_busy_statistics():
         assert 0.5 * 200 < (cpu.ticks + cpu.missed_ticks) / stats.seconds < 1.1 * 200
         assert cpu.lateness.count == cpu.ticks
         assert cpu.idle_s == 0
-    assert sum(cpu.opened for cpu in stats.cpus) == stats.generations > 50
+    assert 50 < stats.generations - 2 <= sum(cpu.opened for cpu in stats.cpus) <= stats.generations    # going offline may open, too
 
 
 def test_idle_statistics():
@@ -196,6 +196,22 @@ def test_an_exception_thrown_into_a_driver(monkeypatch):
         assert machine.gen.wait(30)
         with pytest.raises(mmgen.MachineError, match="KeyError"):
             machine.close()
+    assert threads() == set()
+
+
+def test_a_close_that_is_interrupted_has_closed_the_domain_and_can_be_repeated(monkeypatch):
+    machine = mmgen.Machine(2)
+    machine.start()
+
+    def interrupt(thread, timeout):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        machine.close()
+    assert machine.gen.closed
+    machine.close()
     assert threads() == set()
 
 

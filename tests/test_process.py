@@ -97,6 +97,58 @@ print("done")
 """)) == ["done"]
 
 
+def test_a_machine_that_was_forked_before_its_start(python):
+    assert ended_well(python(SETUP + """
+machine = mmgen.Machine(2)
+if os.fork() == 0:
+    try:
+        machine.start()
+    except mmgen.DriverlessError:
+        os._exit(0)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+with machine:
+    print(machine.gen.wait())
+""")) == ["0", "True"]
+
+
+def test_ctrl_c_never_leaves_a_cpu_idle(python):
+    assert ended_well(python(SETUP + """
+gen = mmgen.MmGen(2)
+cpu = gen.cpu(0)
+main = threading.main_thread().ident
+stop = False
+def pester():
+    while not stop:
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.0003)
+pest = threading.Thread(target=pester)
+interrupts = 0
+armed = False
+def handler(*_):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, handler)
+pest.start()
+deadline = time.monotonic() + 2
+while time.monotonic() < deadline:
+    try:
+        armed = True
+        cpu.wait(0.001)
+        cpu.switch()
+        armed = False
+    except KeyboardInterrupt:
+        interrupts += 1
+    assert cpu.mode is mmgen.Mode.RUNNING
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+stop = True
+pest.join()
+print(interrupts > 0, cpu.mode.name)
+""")) == ["True", "RUNNING"]
+
+
 def test_exit_without_close(python):
     assert ended_well(python(SETUP + """
 machine = mmgen.Machine(2, hz=None, workload=mmgen.Busy(0))

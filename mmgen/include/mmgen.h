@@ -68,8 +68,9 @@ struct mmgen_api {
     int (*mm_gen_idle_enter)(struct mm_gen *g, uint32_t cpu);
     int (*mm_gen_idle_exit)(struct mm_gen *g, uint32_t cpu);
     struct mm_gen *(*mm_gen_create)(uint32_t nr_cpus, uint64_t first_generation, uint64_t first_switches); /* all offline */
-    void (*mm_gen_close)(struct mm_gen *g);
-    void (*mm_gen_destroy)(struct mm_gen *g);                                           /* after close */
+    void (*mm_gen_close)(struct mm_gen *g);                     /* wakes every sleeper with -ESHUTDOWN */
+    void (*mm_gen_after_fork)(struct mm_gen *g);                /* in a child, before anything else: its copy is dead */
+    void (*mm_gen_destroy)(struct mm_gen *g);                   /* after close, when no thread is in a call nor owes a wake */
 };
 
 static inline struct mm_cpu *mm_cpu_of(struct mm_gen *g, uint32_t cpu)
