@@ -4,8 +4,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uint32_t
 
 from mmgen._core cimport (
-    MM_MAX_CPUS, mm_cpu, mm_gen, mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline,
-    mm_gen_online, mm_gen_poll, mm_gen_start_poll, mm_gen_tick, mm_gen_tick_wanted, mm_gen_wait, mm_gen_wait_for, mm_gen_wake,
+    MM_MAX_CPUS, mm_cpu, mm_gen, mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter,
+    mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_poll, mm_gen_start_poll, mm_gen_tick, mm_gen_tick_wanted, mm_gen_wait, mm_gen_wait_for, mm_gen_wake,
     mm_switch,
 )
 
