@@ -4,12 +4,31 @@ MmGen       a domain of CPUs: gen.wait() returns when every CPU that ran has swi
 Cpu         one CPU of it, for the one thread that is that CPU
 Machine     CPUs that are real threads, pinned to cores, with a tick and a workload
 """
-from mmgen.domain import ClosedError, Cpu, DriverlessError, Holdout, MmGen, Mode, mm_gen_tick, mm_gen_wait, mm_gen_wake
+from mmgen.domain import (
+    Callback,
+    ClosedError,
+    Cookie,
+    Cpu,
+    CpuCounters,
+    DomainStats,
+    DriverlessError,
+    FullError,
+    Holdout,
+    MmGen,
+    Mode,
+    RegisteredCpu,
+    WrongThreadError,
+    mm_gen_tick,
+    mm_gen_wait,
+    mm_gen_wake,
+)
 from mmgen.machine import CpuStats, Machine, MachineError, MachineStats
-from mmgen.workload import Busy, Idle, Replay
+from mmgen.stall import StalledCpu, StallReport
+from mmgen.workload import Busy, Calls, Idle, Replay
 
 __all__ = [
-    "Busy", "ClosedError", "Cpu", "CpuStats", "DriverlessError", "Holdout", "Idle", "Machine", "MachineError", "MachineStats",
-    "MmGen", "Mode", "Replay", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
+    "Busy", "Callback", "Calls", "ClosedError", "Cookie", "Cpu", "CpuCounters", "CpuStats", "DomainStats", "DriverlessError", "FullError",
+    "Holdout", "Idle", "Machine", "MachineError", "MachineStats", "MmGen", "Mode", "RegisteredCpu", "Replay", "StallReport",
+    "StalledCpu", "WrongThreadError", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
 ]
 __version__ = "0.1.0"

@@ -3,8 +3,9 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from mmgen._core cimport MM_OPEN, mm_gen_poll, mm_gen_start_poll, mm_gen_state, mm_gen_wait_for
+from mmgen._core cimport MM_OPEN, mm_gen_poll, mm_gen_start_poll, mm_gen_wait_for
 from mmgen._domain cimport MmGen
+from mmgen._lifetime cimport mm_gen_state
 from mmgen._sleep cimport EINTR, MM_LOW_HALF, mm_now, mm_sleep, mm_wake_all
 from mmgen._stdatomic cimport (
     atomic_u32, atomic_u64, load_u32, load_u64, memory_order_acquire, memory_order_relaxed, memory_order_release, store_u32,

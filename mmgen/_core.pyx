@@ -23,40 +23,29 @@ Everything rare - a wait, a CPU that comes, goes, idles - takes the control lock
 nothing.
 """
 from libc.stdint cimport INT64_MAX
-from libc.stdlib cimport free
-from libc.string cimport memset
 
+from mmgen._control cimport control_of, mm_control
 from mmgen._sleep cimport (
-    EINVAL, ESHUTDOWN, MM_LOW_HALF, mm_cpu_relax, mm_now, mm_sleep, mm_sleep_after_fork, mm_wake_all, pthread_mutex_destroy,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, sched_yield,
+    EBUSY, EINVAL, ESHUTDOWN, MM_LOW_HALF, mm_cpu_relax, mm_now, mm_sleep, mm_wake_all, pthread_mutex_lock,
+    pthread_mutex_unlock, sched_yield,
 )
 from mmgen._stdatomic cimport (
-    cas_u32, cas_u64, exchange_u32, fence, fetch_add_u32, fetch_add_u64, fetch_sub_u32, fetch_sub_u64, load_u32,
+    cas_u32, cas_u64, fence, fetch_add_u32, fetch_add_u64, fetch_sub_u32, fetch_sub_u64, load_u32,
     memory_order_acq_rel, memory_order_release, memory_order_seq_cst, store_u32,
 )
-
-cdef extern from "<stdlib.h>" nogil:
-    int posix_memalign(void **block, size_t alignment, size_t size) noexcept
+from mmgen._trace cimport (
+    MM_TRACE_COUNT, MM_TRACE_IDLE_ENTER, MM_TRACE_IDLE_EXIT, MM_TRACE_KICK, MM_TRACE_OFFLINE, MM_TRACE_ONLINE, MM_TRACE_OPEN,
+    MM_TRACE_TICK, MM_TRACE_WAIT_BEGIN, MM_TRACE_WAIT_END, mm_trace_write,
+)
 
 cdef enum:
     SPINS = 64                          # 1 to 3 us of `pause`: a tenth of what a futex takes to wake a thread on another core
-    PARITY_SHIFT = 32
-    ONLINE_SHIFT = 33
-cdef uint64_t ONE_ONLINE = <uint64_t>1 << ONLINE_SHIFT
+    OUTSIDE = 0xffffffff                # whose event it is, where it is no CPU's
+cdef uint64_t ONE_ONLINE = <uint64_t>1 << MM_ONLINE_SHIFT
 
-# What stands before a domain in its block: the words that only the rare paths touch.
-cdef struct mm_control:
-    pthread_mutex_t lock                # the control lock
-    uint64_t nr_waits                   # written under the lock
-    atomic_u32 sleepers                 # threads in mm_gen_wait_for that are about to sleep, or do
-    atomic_u32 state                    # MM_OPEN, MM_CLOSED, MM_DRIVERLESS
-
-cdef enum:
-    CONTROL_BYTES = 128
-assert sizeof(mm_control) <= CONTROL_BYTES and sizeof(mm_gen) == 256 and sizeof(mm_cpu) == 64
-
-cdef inline mm_control *control_of(mm_gen *g) noexcept nogil:
-    return <mm_control *>(<char *>g - CONTROL_BYTES)
+cdef inline void note(mm_gen *g, uint32_t cpu, uint64_t what, uint64_t argument) noexcept nogil:
+    if g.trace is not NULL:
+        mm_trace_write(g.trace, cpu, what, argument)
 
 
 # ---- the tick ------------------------------------------------------------------------------------------------------------------
@@ -66,13 +55,33 @@ cdef inline bint owes(mm_cpu *c, uint64_t gen) noexcept nogil:
                      - load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed)) < 0
 
 
+cdef bint mm_gen_owes(mm_gen *g, uint32_t cpu) noexcept nogil:
+    return (load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) != MM_OFFLINE
+            and owes(mm_cpu_of(g, cpu), load_u64(&g.generation, memory_order_acquire)))
+
+
 # The last debt of generation gen is paid (pending was `was` before that): open the next.
 cdef inline void open_next(mm_gen *g, uint64_t gen, uint64_t was) noexcept nogil:
-    cdef uint64_t online = was >> ONLINE_SHIFT
+    cdef uint64_t online = was >> MM_ONLINE_SHIFT
     # Release, both; in this order: a tick that acquires generation + 1 decrements the new complete, never one that is still to be
     # overwritten; and it sees whatever those saw who paid before (their decrements' acq_rel).
-    store_u64(&g.pending, (was ^ (<uint64_t>1 << PARITY_SHIFT)) - 1 + online, memory_order_release)
+    store_u64(&g.pending, (was ^ (<uint64_t>1 << MM_PARITY_SHIFT)) - 1 + online, memory_order_release)
     store_u64(&g.generation, gen + 1, memory_order_release)
+
+
+# Whether the caller has ticked in generation gen so often that its holdouts are to be kicked, and is the first to say so.
+cdef inline bint impatient(mm_gen *g, mm_cpu *c, uint64_t gen) noexcept nogil:
+    cdef uint64_t ticks
+    if g.patience == 0:
+        return False
+    ticks = load_u64(&c.nr_ticks, memory_order_relaxed)
+    if c.ticked != <uint32_t>gen:
+        c.ticked = <uint32_t>gen
+        c.first_tick = ticks
+    if ticks - c.first_tick < g.patience or load_u64(&control_of(g).impatient, memory_order_relaxed) == gen:
+        return False
+    store_u64(&control_of(g).impatient, gen, memory_order_relaxed)      # mm_gen_wake looks at it; the same thread calls that
+    return True
 
 
 cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nogil:
@@ -80,20 +89,24 @@ cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nog
     cdef uint64_t prev = load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed)
     cdef uint64_t curr = load_u64(&c.mm_switches[gen & 1], memory_order_relaxed)
     cdef uint64_t switches = load_u64(&c.nr_mm_switches, memory_order_relaxed)
+    store_u64(&c.nr_ticks, load_u64(&c.nr_ticks, memory_order_relaxed) + 1, memory_order_relaxed)
+    note(g, cpu, MM_TRACE_TICK, gen)
     if switches == prev:
-        return False                    # no switch since the last generation
+        return impatient(g, c, gen)     # no switch since the last generation
     store_u64(&c.mm_switches[gen & 1], switches, memory_order_relaxed)
     if <int64_t>(curr - prev) >= 0:
-        return False                    # counted in this generation already; the next one's baseline is now later
-    # Pairs with the fence of mm_gen_start_poll, between the unpublish and its load of generation: either that wait saw this
+        return impatient(g, c, gen)     # counted in this generation already; the next one's baseline is now later
+    # Pairs with the fence of mm_gen_begin, between the unpublish and its load of generation: either that wait saw this
     # generation and asks for one more, or this CPU's sections from here on see what was unpublished.
     fence(memory_order_seq_cst)
     # Acq_rel: the last to pay has seen all the others' uses, and open_next hands them on.
     cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)
+    note(g, cpu, MM_TRACE_COUNT, gen)
     if <uint32_t>was != 1:
         return False
     open_next(g, gen, was)
     store_u64(&c.nr_opened, load_u64(&c.nr_opened, memory_order_relaxed) + 1, memory_order_relaxed)
+    note(g, cpu, MM_TRACE_OPEN, gen + 1)
     return True
 
 
@@ -109,7 +122,7 @@ cdef void hold(mm_gen *g) noexcept nogil:
             seen = load_u64(&g.pending, memory_order_relaxed)
     # An opener may have stored pending and not yet generation: the parity that was swapped says which generation is held.
     # Acquire, pairs with open_next's release.
-    while (load_u64(&g.generation, memory_order_acquire) ^ (seen >> PARITY_SHIFT)) & 1:
+    while (load_u64(&g.generation, memory_order_acquire) ^ (seen >> MM_PARITY_SHIFT)) & 1:
         sched_yield()
 
 
@@ -131,7 +144,7 @@ cdef inline bint waited_for(mm_gen *g) noexcept nogil:
 
 cdef bint any_idle(mm_gen *g) noexcept nogil:
     cdef uint32_t cpu
-    for cpu in range(g.nr_cpus):
+    for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
         if load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) == MM_IDLE:
             return True
     return False
@@ -156,7 +169,7 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
             release(g)
             return opened
         gen = load_u64(&g.generation, memory_order_relaxed)
-        for cpu in range(g.nr_cpus):
+        for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
             c = mm_cpu_of(g, cpu)
             idle = MM_IDLE
             if load_u32(&c.mode, memory_order_relaxed) != MM_IDLE:
@@ -183,24 +196,62 @@ cdef void wake_sleepers(mm_gen *g) noexcept nogil:
         mm_wake_all(MM_LOW_HALF(&g.generation))
 
 
+# Name the holdouts of the generation under way, if a patience ran out in it or who waits for it is in a hurry: once a generation.
+cdef void kick_holdouts(mm_gen *g) noexcept nogil:
+    cdef mm_control *control = control_of(g)
+    cdef uint64_t gen
+    cdef uint32_t cpu
+    cdef bint due, any_owes = False
+    if g.kick is NULL:
+        return
+    pthread_mutex_lock(&control.lock)
+    gen = load_u64(&g.generation, memory_order_acquire)
+    due = waited_for(g) and control.kicked != gen and (
+        load_u64(&control.impatient, memory_order_relaxed) == gen or <int64_t>(control.expedite - gen) > 0)
+    if due:
+        control.kicked = gen
+        for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
+            if mm_gen_owes(g, cpu):
+                any_owes = True
+                fetch_add_u64(&mm_cpu_of(g, cpu).nr_kicks, 1, memory_order_relaxed)
+                note(g, cpu, MM_TRACE_KICK, gen)
+    pthread_mutex_unlock(&control.lock)
+    if any_owes:
+        g.kick(g.kick_arg, g)           # without a lock: it may call anything
+
+
+# A generation was opened, or the goal was raised by who is in a hurry.
+cdef void mm_gen_announce(mm_gen *g) noexcept nogil:
+    wake_sleepers(g)
+    kick_holdouts(g)
+
+
 cdef void mm_gen_wake(mm_gen *g) noexcept nogil:
     pthread_mutex_lock(&control_of(g).lock)
     credit_idle(g)
     pthread_mutex_unlock(&control_of(g).lock)
-    wake_sleepers(g)
+    mm_gen_announce(g)
+
+
+cdef void mm_gen_expedite(mm_gen *g, uint64_t cookie) noexcept nogil:
+    pthread_mutex_lock(&control_of(g).lock)
+    if <int64_t>(cookie - control_of(g).expedite) > 0:
+        control_of(g).expedite = cookie
+    pthread_mutex_unlock(&control_of(g).lock)
+    kick_holdouts(g)
 
 
 # ---- the wait ------------------------------------------------------------------------------------------------------------------
 
-cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
+cdef uint64_t mm_gen_begin(mm_gen *g, bint *opened) noexcept nogil:
     cdef uint64_t gen, goal, target
-    cdef bint opened
+    opened[0] = False
     # Between the caller's unpublish and the load of generation. Pairs with the fence of mm_gen_tick_wanted.
     fence(memory_order_seq_cst)
     pthread_mutex_lock(&control_of(g).lock)
     control_of(g).nr_waits += 1
     gen = load_u64(&g.generation, memory_order_acquire)     # pairs with open_next's release
-    if load_u64(&g.pending, memory_order_relaxed) >> ONLINE_SHIFT == 0:     # nobody holds anything: over already
+    if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT == 0:     # nobody holds anything: over already
         pthread_mutex_unlock(&control_of(g).lock)
         return gen
     goal = load_u64(&g.goal, memory_order_relaxed)
@@ -212,11 +263,18 @@ cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
         target = gen + 2
     if <int64_t>(target - goal) > 0:
         store_u64(&g.goal, target, memory_order_release)    # pairs with the tick's acquire of goal
-    opened = credit_idle(g)
+    opened[0] = credit_idle(g)
     pthread_mutex_unlock(&control_of(g).lock)
-    if opened:
-        wake_sleepers(g)
+    note(g, OUTSIDE, MM_TRACE_WAIT_BEGIN, target)
     return target
+
+
+cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
+    cdef bint opened
+    cdef uint64_t cookie = mm_gen_begin(g, &opened)
+    if opened:
+        mm_gen_announce(g)
+    return cookie
 
 
 cdef bint mm_gen_poll(mm_gen *g, uint64_t cookie) noexcept nogil:
@@ -231,6 +289,7 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
     cdef int err = 0, _spin
     for _spin in range(SPINS):
         if mm_gen_poll(g, cookie):
+            note(g, OUTSIDE, MM_TRACE_WAIT_END, cookie)
             return 0
         if timeout_ns == 0:
             break
@@ -240,7 +299,7 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
         deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
     fetch_add_u32(&control.sleepers, 1, memory_order_relaxed)
     while True:
-        fence(memory_order_seq_cst)     # pairs with wake_sleepers' and mm_gen_close's
+        fence(memory_order_seq_cst)     # pairs with wake_sleepers' and mm_gen_close's (_lifetime)
         gen = load_u64(&g.generation, memory_order_acquire)                 # as mm_gen_poll's
         if <int64_t>(gen - cookie) >= 0:
             err = 0
@@ -253,6 +312,8 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
         err = mm_sleep(MM_LOW_HALF(&g.generation), <uint32_t>gen, deadline)
     # Release, pairs with mm_gen_close's acquire: after it this sleeper touches the domain no more.
     fetch_sub_u32(&control.sleepers, 1, memory_order_release)
+    if err == 0:
+        note(g, OUTSIDE, MM_TRACE_WAIT_END, cookie)
     return err
 
 
@@ -276,6 +337,7 @@ cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
     # Release, pairs with the proxy's acquire in credit_idle. Compared, since mm_gen_close may have come between.
     if not cas_u32(&c.mode, &running, MM_IDLE, memory_order_release, memory_order_relaxed):
         return wrong_mode(g)
+    note(g, cpu, MM_TRACE_IDLE_ENTER, 0)
     fence(memory_order_seq_cst)                             # pairs with credit_idle's
     if waited_for(g):
         mm_gen_wake(g)
@@ -291,8 +353,9 @@ cdef int mm_gen_idle_exit(mm_gen *g, uint32_t cpu) noexcept nogil:
             return wrong_mode(g)
         sched_yield()
         seen = MM_IDLE
-    # A CPU that was credited while away must not read what was unpublished meanwhile. Pairs with mm_gen_start_poll's fence.
+    # A CPU that was credited while away must not read what was unpublished meanwhile. Pairs with mm_gen_begin's fence.
     fence(memory_order_seq_cst)
+    note(g, cpu, MM_TRACE_IDLE_EXIT, 0)
     return 0
 
 
@@ -311,11 +374,11 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
     # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0.
     was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)
     store_u32(&c.mode, MM_OFFLINE, memory_order_relaxed)                    # read under the lock, which orders it
-    if was >> ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
+    if was >> MM_ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
         goal = load_u64(&g.goal, memory_order_relaxed)
         if <int64_t>(goal - gen) > 0:
             gen = goal
-        store_u64(&g.pending, (gen & 1) << PARITY_SHIFT, memory_order_release)  # in this order, as in open_next
+        store_u64(&g.pending, (gen & 1) << MM_PARITY_SHIFT, memory_order_release)  # in this order, as in open_next
         store_u64(&g.generation, gen, memory_order_release)
         opened = True
     else:
@@ -323,100 +386,63 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
         if opened:
             credit_idle(g)
     pthread_mutex_unlock(&control_of(g).lock)
+    note(g, cpu, MM_TRACE_OFFLINE, 0)
     if opened:
-        wake_sleepers(g)
+        mm_gen_announce(g)
     return 0
 
 
-cdef int mm_gen_online(mm_gen *g, uint32_t cpu) noexcept nogil:
+# An offline CPU comes up, owing the generation under way; with the control lock.
+cdef void bring_up(mm_gen *g, uint32_t cpu) noexcept nogil:
     cdef mm_cpu *c = mm_cpu_of(g, cpu)
     cdef uint64_t parity, nr
-    pthread_mutex_lock(&control_of(g).lock)
-    if load_u32(&c.mode, memory_order_relaxed) != MM_OFFLINE or load_u32(&control_of(g).state, memory_order_relaxed) != MM_OPEN:
-        pthread_mutex_unlock(&control_of(g).lock)
-        return wrong_mode(g)
-    if load_u64(&g.pending, memory_order_relaxed) >> ONLINE_SHIFT:
+    if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT:
         hold(g)
         fetch_add_u64(&g.pending, ONE_ONLINE, memory_order_acq_rel)         # and the hold is now this CPU's debt
         parity = load_u64(&g.generation, memory_order_relaxed) & 1
     else:
         parity = load_u64(&g.generation, memory_order_relaxed) & 1
-        store_u64(&g.pending, ONE_ONLINE | parity << PARITY_SHIFT | 1, memory_order_release)
+        store_u64(&g.pending, ONE_ONLINE | parity << MM_PARITY_SHIFT | 1, memory_order_release)
     nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
     store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
     store_u64(&c.mm_switches[parity ^ 1], nr, memory_order_relaxed)
-    store_u32(&c.mode, MM_RUNNING, memory_order_relaxed)                    # as above
+    store_u32(&c.mode, MM_RUNNING, memory_order_relaxed)                    # read under the lock, which orders it
+    note(g, cpu, MM_TRACE_ONLINE, 0)
+
+
+cdef int mm_gen_online(mm_gen *g, uint32_t cpu) noexcept nogil:
+    cdef bint fits
+    pthread_mutex_lock(&control_of(g).lock)
+    fits = (load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) == MM_OFFLINE
+            and load_u32(&control_of(g).state, memory_order_relaxed) == MM_OPEN)
+    if fits:
+        bring_up(g, cpu)
     pthread_mutex_unlock(&control_of(g).lock)
     # Before this CPU's first section: as in mm_gen_idle_exit.
     fence(memory_order_seq_cst)
-    return 0
+    return 0 if fits else wrong_mode(g)
 
 
-# ---- a domain's life -----------------------------------------------------------------------------------------------------------
-
-cdef mm_gen *mm_gen_create(uint32_t nr_cpus, uint64_t first_generation, uint64_t first_switches) noexcept nogil:
-    cdef size_t size = CONTROL_BYTES + sizeof(mm_gen) + nr_cpus * sizeof(mm_cpu)
-    cdef void *block
-    cdef mm_gen *g
-    cdef uint32_t cpu
-    if posix_memalign(&block, 64, size):
-        return NULL
-    memset(block, 0, size)
-    g = <mm_gen *>(<char *>block + CONTROL_BYTES)
-    pthread_mutex_init(&control_of(g).lock, NULL)
-    g.nr_cpus = nr_cpus
-    store_u64(&g.generation, first_generation, memory_order_relaxed)
-    store_u64(&g.goal, first_generation, memory_order_relaxed)
-    store_u64(&g.pending, (first_generation & 1) << PARITY_SHIFT, memory_order_relaxed)
-    for cpu in range(nr_cpus):
-        store_u64(&mm_cpu_of(g, cpu).nr_mm_switches, first_switches, memory_order_relaxed)
-    return g
-
-
-cdef void mm_gen_close(mm_gen *g) noexcept nogil:
-    cdef uint32_t cpu
-    pthread_mutex_lock(&control_of(g).lock)
-    if load_u32(&control_of(g).state, memory_order_relaxed) == MM_DRIVERLESS:
-        pthread_mutex_unlock(&control_of(g).lock)           # dead already, and that says more
-        return
-    store_u32(&control_of(g).state, MM_CLOSED, memory_order_relaxed)        # read under the lock, or again after the fence
-    for cpu in range(g.nr_cpus):        # from now on every call finds the wrong mode, and then the reason
-        exchange_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_relaxed)
-    pthread_mutex_unlock(&control_of(g).lock)
-    # Pairs with mm_gen_wait_for's fence. A waiter that looked at the state before may fall asleep after: wake until all have left.
-    fence(memory_order_seq_cst)
-    while load_u32(&control_of(g).sleepers, memory_order_acquire):         # pairs with the release there
-        mm_wake_all(MM_LOW_HALF(&g.generation))
-        sched_yield()
-
-
-# In the child, the only thread left: whoever held the lock, slept or drove a CPU is in the parent.
-cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil:
-    cdef uint32_t cpu
-    mm_sleep_after_fork()
-    pthread_mutex_init(&control_of(g).lock, NULL)
-    store_u32(&control_of(g).sleepers, 0, memory_order_relaxed)
-    store_u32(&control_of(g).state, MM_DRIVERLESS, memory_order_relaxed)
-    for cpu in range(g.nr_cpus):
-        store_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_relaxed)
-
-
-cdef int mm_gen_state(mm_gen *g) noexcept nogil:
-    return load_u32(&control_of(g).state, memory_order_relaxed)
-
-
-cdef uint64_t mm_gen_nr_waits(mm_gen *g) noexcept nogil:
-    pthread_mutex_lock(&control_of(g).lock)
-    cdef uint64_t nr = control_of(g).nr_waits
-    pthread_mutex_unlock(&control_of(g).lock)
-    return nr
-
-
-cdef bint mm_gen_owes(mm_gen *g, uint32_t cpu) noexcept nogil:
-    return (load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) != MM_OFFLINE
-            and owes(mm_cpu_of(g, cpu), load_u64(&g.generation, memory_order_acquire)))
-
-
-cdef void mm_gen_destroy(mm_gen *g) noexcept nogil:
-    pthread_mutex_destroy(&control_of(g).lock)
-    free(control_of(g))
+cdef int mm_gen_register(mm_gen *g) noexcept nogil:
+    cdef mm_control *control = control_of(g)
+    cdef uint32_t nr, i, cpu
+    cdef int found = -EBUSY
+    pthread_mutex_lock(&control.lock)
+    nr = load_u32(&g.nr_cpus, memory_order_relaxed)
+    if load_u32(&control.state, memory_order_relaxed) != MM_OPEN:
+        found = -ESHUTDOWN
+    else:
+        for i in range(nr):
+            cpu = (control.hint + i) % nr
+            if load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) == MM_OFFLINE:
+                found = cpu
+                break
+        if found < 0 and nr < control.max_cpus:
+            found = nr
+            store_u32(&g.nr_cpus, nr + 1, memory_order_relaxed)             # read under the lock, where it matters
+    if found >= 0:
+        control.hint = found + 1
+        bring_up(g, found)
+    pthread_mutex_unlock(&control.lock)
+    fence(memory_order_seq_cst)         # as in mm_gen_online
+    return found

@@ -1,22 +1,33 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The extension classes under mmgen.domain: a domain and a CPU of it, each method one call of the protocol in _core."""
+"""The extension classes under mmgen.domain: a domain, a CPU of it, and a cookie; each method one call of the protocol."""
 import enum
 import operator
 
-from libc.stdint cimport int64_t, uint64_t
-
 cimport cython
+from cpython.exc cimport PyErr_WriteUnraisable
+from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, malloc
+
+from mmgen._callbacks cimport (
+    mm_gen_barrier_until, mm_gen_defer, mm_gen_first_callback, mm_gen_nr_deferred, mm_gen_nr_run, mm_gen_run_callbacks,
+    mm_gen_take_callbacks,
+)
+from mmgen._core cimport (
+    MM_DRIVERLESS, MM_IDLE, MM_MAX_CPUS, MM_OFFLINE, MM_ONLINE_SHIFT, MM_OPEN, MM_PROXIED, MM_RUNNING,
+    mm_callback, mm_cpu, mm_cpu_of, mm_gen_expedite,
+    mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes, mm_gen_poll, mm_gen_register, mm_gen_start_poll,
+    mm_gen_tick, mm_gen_wait_for, mm_gen_wake, mm_switch,
+)
+from mmgen._lifetime cimport mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_nr_waits, mm_gen_state
+from mmgen._sleep cimport EINTR, ESHUTDOWN, ETIMEDOUT
+from mmgen._stdatomic cimport cas_u64, load_u32, load_u64, memory_order_relaxed, store_u64
+from mmgen._trace cimport mm_trace_create, mm_trace_read
 
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object number, void *if_too_large) except? -1
-
-from mmgen._core cimport (
-    MM_DRIVERLESS, MM_IDLE, MM_MAX_CPUS, MM_OFFLINE, MM_OPEN, MM_PROXIED, MM_RUNNING, mm_cpu_of, mm_gen_after_fork, mm_gen_close,
-    mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_nr_waits, mm_gen_offline, mm_gen_online, mm_gen_owes,
-    mm_gen_poll, mm_gen_start_poll, mm_gen_state, mm_gen_tick, mm_gen_wait_for, mm_gen_wake, mm_switch,
-)
-from mmgen._sleep cimport EINTR, ETIMEDOUT
-from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed
 
 INTERRUPTED = -EINTR
 TIMED_OUT = -ETIMEDOUT
@@ -39,7 +50,15 @@ class DriverlessError(ClosedError):
     """The domain is a forked child's copy: the threads that drove its CPUs are in the parent. Make a new one."""
 
 
-for public in (Mode, ClosedError, DriverlessError):
+class FullError(RuntimeError):
+    """No room: every CPU of the domain is taken, or as many callbacks are pending as may be."""
+
+
+class WrongThreadError(RuntimeError):
+    """In a checked domain: a thread used a CPU that belongs to another, or waits for a CPU that is itself."""
+
+
+for public in (Mode, ClosedError, DriverlessError, FullError, WrongThreadError):
     public.__module__ = "mmgen"         # where users find it
 del public
 
@@ -50,13 +69,57 @@ cdef int whole(object value, str name, object least, object most) except -1:
     return 0
 
 
+# ---- Python's callbacks and kick ------------------------------------------------------------------------------------------------
+
+cdef struct py_callback:
+    mm_callback callback                # first, so that either pointer is the other
+    PyObject *call                      # (fn, args), a reference of its own
+
+
+cdef object taken(mm_callback *callback):
+    call = <object>(<py_callback *>callback).call
+    Py_DECREF(call)
+    free(callback)
+    return call
+
+
+cdef void run_py(mm_callback *callback) noexcept nogil:
+    with gil:
+        fn, args = taken(callback)
+        if fn is not None:
+            try:
+                fn(*args)
+            except BaseException:
+                PyErr_WriteUnraisable(fn)
+
+
+cdef void kick_py(void *arg, mm_gen *g) noexcept nogil:
+    with gil:
+        gen = <MmGen>arg
+        try:
+            gen.kick(gen.holdouts())
+        except BaseException:
+            PyErr_WriteUnraisable(gen.kick)
+
+
+# ---- the domain -----------------------------------------------------------------------------------------------------------------
+
 cdef class MmGen:
-    def __cinit__(self, cpus, *, online=None, continuous=False, increments=None, first_generation=0, first_switches=0):
+    def __cinit__(self, cpus, *, online=None, continuous=False, increments=None, max_cpus=None, checked=False, kick=None, patience=None,
+                  trace=0, first_generation=0, first_switches=0, **_):
         whole(cpus, "cpus", 1, MM_MAX_CPUS)
+        if max_cpus is None:
+            max_cpus = cpus
+        whole(max_cpus, "max_cpus", cpus, MM_MAX_CPUS)
         if increments is not None:
             whole(increments, "increments", 1, 2**31)
+        if patience is not None:
+            whole(patience, "patience", 1, 2**31)
+        whole(trace, "trace", 0, 2**24)
         whole(first_generation, "first_generation", 0, 2**64 - 1)
         whole(first_switches, "first_switches", 0, 2**64 - 1)
+        if kick is not None and not callable(kick):
+            raise TypeError(f"kick={kick!r} is not callable")
         if online is None:
             online = range(cpus)
         elif hasattr(online, "__index__"):
@@ -67,27 +130,49 @@ cdef class MmGen:
             for cpu in online:
                 if not 0 <= cpu < cpus:
                     raise IndexError(f"online: CPU {cpu} is out of range: the domain has {cpus} (0 to {cpus - 1})")
-        self.g = mm_gen_create(cpus, first_generation, first_switches)
+        self.g = mm_gen_create(cpus, max_cpus, first_generation, first_switches)
         if self.g is NULL:
-            raise MemoryError(f"no memory for a domain of {cpus} CPUs (64 bytes each)")
+            raise MemoryError(f"no memory for a domain of {max_cpus} CPUs (64 bytes each)")
         self.g.continuous = bool(continuous)
         self.g.increments = increments or 0
+        self.g.patience = patience or 0
+        if kick is not None:
+            self.kick = kick
+            self.g.kick_arg = <void *>self
+            self.g.kick = kick_py
+        if trace:
+            self.g.trace = mm_trace_create(max_cpus + 1, 1 << (trace - 1).bit_length())
+            if self.g.trace is NULL:
+                raise MemoryError(f"no memory to trace {trace} events on each of {max_cpus} CPUs (32 bytes each)")
+        if checked:
+            self.owners = <atomic_u64 *>calloc(max_cpus, sizeof(atomic_u64))
+            if self.owners is NULL:
+                raise MemoryError(f"no memory to check {max_cpus} CPUs (8 bytes each)")
         for cpu in online:
             mm_gen_online(self.g, cpu)
 
     def __dealloc__(self):
+        cdef mm_callback *callback
+        cdef mm_callback *next
+        free(self.owners)
         if self.g is not NULL:
+            callback = mm_gen_take_callbacks(self.g)
+            while callback is not NULL:
+                next = callback.next
+                if callback.fn is run_py:
+                    taken(callback)
+                callback = next
             mm_gen_destroy(self.g)
 
     @property
     def cpus(self):
         """How many CPUs the domain has, online or not."""
-        return self.g.nr_cpus
+        return load_u32(&self.g.nr_cpus, memory_order_relaxed)
 
     @property
     def nr_online(self):
         """How many CPUs are online, idle ones among them."""
-        return load_u64(&self.g.pending, memory_order_relaxed) >> 33
+        return load_u64(&self.g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT
 
     @property
     def generation(self):
@@ -100,9 +185,24 @@ cdef class MmGen:
         return bool(self.g.continuous)
 
     @property
+    def checked(self):
+        """Whether each CPU is checked to be used by one thread."""
+        return self.owners is not NULL
+
+    @property
     def nr_waits(self):
-        """How many waits have begun."""
+        """How many grace periods have been asked for."""
         return mm_gen_nr_waits(self.g)
+
+    @property
+    def nr_deferred(self):
+        """How many callbacks have been deferred."""
+        return mm_gen_nr_deferred(self.g)
+
+    @property
+    def nr_run(self):
+        """How many callbacks have run."""
+        return mm_gen_nr_run(self.g)
 
     @property
     def closed(self):
@@ -117,43 +217,134 @@ cdef class MmGen:
         mm_switch(self.g, running(self, cpu, "switch"))
 
     def tick(self, cpu, /):
-        """The tick of CPU `cpu`, on its own thread. True: it opened a generation, and the caller owes wake().
+        """The tick of CPU `cpu`, on its own thread. True: the caller owes wake(), since it opened a generation (or ran out of patience).
 
         Raises as switch() does.
         """
         return mm_gen_tick(self.g, running(self, cpu, "tick"))
 
     def wake(self):
-        """Wake who waits for the generation that a tick opened; credit the idle if somebody waits on. Any thread."""
+        """Wake who waits for the generation that a tick opened; credit the idle and kick if somebody waits on. Any thread."""
         with nogil:
             mm_gen_wake(self.g)
 
-    def _start_poll(self):
-        cdef uint64_t cookie
+    def start_poll(self):
+        """Begin a grace period without waiting for it: a Cookie, for poll() and wait_for(). Any thread.
+
+        Raises ClosedError or DriverlessError.
+        """
+        cdef uint64_t generation
         check_open(self)
         with nogil:
-            cookie = mm_gen_start_poll(self.g)
-        return cookie
+            generation = mm_gen_start_poll(self.g)
+        return cookie_of(self, generation)
 
-    def _poll(self, uint64_t cookie, /):
-        return mm_gen_poll(self.g, cookie)
+    def poll(self, Cookie cookie not None, /):
+        """Whether the grace period that `cookie` stands for is over. Never sleeps. ValueError for another domain's cookie."""
+        return mm_gen_poll(self.g, own_cookie(self, cookie))
 
-    def _wait_for(self, uint64_t cookie, int64_t timeout_ns, /):
+    def _wait_for(self, Cookie cookie not None, int64_t timeout_ns, /):
         """0: the grace period is over; TIMED_OUT; INTERRUPTED."""
+        cdef uint64_t generation = own_cookie(self, cookie)
         cdef int err
         with nogil:
-            err = mm_gen_wait_for(self.g, cookie, timeout_ns)
-        if err and err != -EINTR and err != -ETIMEDOUT:
+            err = mm_gen_wait_for(self.g, generation, timeout_ns)
+        return ended(self, err)
+
+    def _expedite(self, Cookie cookie not None, /):
+        cdef uint64_t generation = own_cookie(self, cookie)
+        if self.g.kick is NULL:
+            raise ValueError("expedite=True needs a domain with a kick")
+        with nogil:
+            mm_gen_expedite(self.g, generation)
+
+    def _register(self):
+        """Bring an offline CPU online for the calling thread: its index."""
+        cdef int cpu
+        with nogil:
+            cpu = mm_gen_register(self.g)
+        if cpu == -ESHUTDOWN:
             check_open(self)
-            raise OSError(-err, "the wait failed")
-        return err
+        if cpu < 0:
+            raise FullError(f"the domain is full: its {self.cpus} CPUs are all online; MmGen(..., max_cpus=N) lets it grow")
+        if self.owners is not NULL:
+            store_u64(&self.owners[cpu], PyThread_get_thread_ident(), memory_order_relaxed)
+        return cpu
+
+    def _check_waiter(self):
+        """WrongThreadError if the calling thread is a running CPU of this checked domain."""
+        cdef uint64_t me = PyThread_get_thread_ident()
+        cdef uint32_t cpu
+        if self.owners is NULL:
+            return
+        for cpu in range(load_u32(&self.g.nr_cpus, memory_order_relaxed)):
+            if (load_u64(&self.owners[cpu], memory_order_relaxed) == me
+                    and load_u32(&mm_cpu_of(self.g, cpu).mode, memory_order_relaxed) == MM_RUNNING):
+                raise WrongThreadError(f"this thread is CPU {cpu}, which runs: it would wait for itself; cpu.wait() counts it as idle")
 
     def _owing(self):
         """(index, mode, switches) of each CPU that owes the generation under way a switch."""
         cdef uint32_t cpu
         return [(cpu, load_u32(&mm_cpu_of(self.g, cpu).mode, memory_order_relaxed),
                  load_u64(&mm_cpu_of(self.g, cpu).nr_mm_switches, memory_order_relaxed))
-                for cpu in range(self.g.nr_cpus) if mm_gen_owes(self.g, cpu)]
+                for cpu in range(self.cpus) if mm_gen_owes(self.g, cpu)]
+
+    def _counters(self):
+        """(mode, switches, ticks, opened, kicks) of each CPU."""
+        cdef uint32_t i
+        cdef mm_cpu *c
+        counters = []
+        for i in range(self.cpus):
+            c = mm_cpu_of(self.g, i)
+            counters.append((load_u32(&c.mode, memory_order_relaxed), load_u64(&c.nr_mm_switches, memory_order_relaxed),
+                             load_u64(&c.nr_ticks, memory_order_relaxed), load_u64(&c.nr_opened, memory_order_relaxed),
+                             load_u64(&c.nr_kicks, memory_order_relaxed)))
+        return counters
+
+    def _events(self):
+        """For each CPU, and then for everybody else, [(t_ns, what, argument), ...] of the events that were kept; None: not traced."""
+        if self.g.trace is NULL:
+            return None
+        return [mm_trace_read(self.g.trace, ring) for ring in range(self.g.trace.nr_rings)]
+
+    def _defer(self, fn, tuple args, /):
+        cdef py_callback *callback
+        check_open(self)
+        callback = <py_callback *>malloc(sizeof(py_callback))
+        if callback is NULL:
+            raise MemoryError("no memory for a callback")
+        call = (fn, args)
+        Py_INCREF(call)
+        callback.call = <PyObject *>call
+        with nogil:
+            mm_gen_defer(self.g, &callback.callback, run_py)
+
+    def _run_callbacks(self, size_t limit, /):
+        return mm_gen_run_callbacks(self.g, limit)
+
+    def _first_callback(self):
+        """The cookie of the first callback that has not run, or None."""
+        cdef uint64_t generation
+        return cookie_of(self, generation) if mm_gen_first_callback(self.g, &generation) else None
+
+    def _barrier(self, uint64_t nr_deferred, int64_t timeout_ns, /):
+        """As _wait_for(), for the first nr_deferred callbacks to have run."""
+        cdef int err
+        with nogil:
+            err = mm_gen_barrier_until(self.g, nr_deferred, timeout_ns)
+        return ended(self, err)
+
+    def _take_callbacks(self):
+        """[(fn, args), ...] of those that have not run, and now never will; C's own are left to who asks mm_gen_take_callbacks()."""
+        cdef mm_callback *callback = mm_gen_take_callbacks(self.g)
+        cdef mm_callback *next
+        calls = []
+        while callback is not NULL:
+            next = callback.next
+            if callback.fn is run_py:
+                calls.append(taken(callback))
+            callback = next
+        return calls
 
     def _check_open(self):
         """Raise ClosedError or DriverlessError unless the domain is open."""
@@ -181,6 +372,14 @@ cdef int check_open(MmGen gen) except -1:
     return 0
 
 
+# What became of a wait.
+cdef object ended(MmGen gen, int err):
+    if err and err != -EINTR and err != -ETIMEDOUT:
+        check_open(gen)
+        raise OSError(-err, "the wait failed")
+    return err
+
+
 # What to raise when CPU `cpu` is not in the mode that `call` needs.
 cdef object wrong_mode(MmGen gen, uint32_t cpu, str call):
     check_open(gen)
@@ -188,19 +387,32 @@ cdef object wrong_mode(MmGen gen, uint32_t cpu, str call):
     raise RuntimeError(f"{call}() on CPU {cpu}, which is {mode.name}")
 
 
+# In a checked domain: CPU `cpu` is the calling thread's, from its first call on until it goes offline.
+cdef int own(MmGen gen, uint32_t cpu, str call) except -1:
+    cdef uint64_t me = PyThread_get_thread_ident(), owner = 0
+    if not cas_u64(&gen.owners[cpu], &owner, me, memory_order_relaxed, memory_order_relaxed) and owner != me:
+        raise WrongThreadError(f"{call}() on CPU {cpu} by thread {me}: the CPU belongs to thread {owner}")
+    return 0
+
+
 cdef uint32_t index(MmGen gen, object cpu) except? 0xffffffff:
     cdef Py_ssize_t i = PyNumber_AsSsize_t(cpu, NULL)           # clips: out of range stays out of range
-    if not 0 <= i < gen.g.nr_cpus:
-        raise IndexError(f"CPU {cpu} is out of range: the domain has {gen.g.nr_cpus} (0 to {gen.g.nr_cpus - 1})")
+    cdef uint32_t nr = load_u32(&gen.g.nr_cpus, memory_order_relaxed)
+    if not 0 <= i < nr:
+        raise IndexError(f"CPU {cpu} is out of range: the domain has {nr} (0 to {nr - 1})")
     return i
 
 
 cdef uint32_t running(MmGen gen, object cpu, str call) except? 0xffffffff:
     cdef uint32_t i = index(gen, cpu)
+    if gen.owners is not NULL:
+        own(gen, i, call)
     if load_u32(&mm_cpu_of(gen.g, i).mode, memory_order_relaxed) != MM_RUNNING:
         wrong_mode(gen, i, call)
     return i
 
+
+# ---- a CPU ----------------------------------------------------------------------------------------------------------------------
 
 cdef class Cpu:
     def __cinit__(self, MmGen gen not None, cpu, /):
@@ -219,9 +431,19 @@ cdef class Cpu:
         return load_u64(&mm_cpu_of(self.g, self.cpu).nr_mm_switches, memory_order_relaxed)
 
     @property
+    def ticks(self):
+        """The CPU's ticks that somebody wanted: on demand, those while somebody waited."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_ticks, memory_order_relaxed)
+
+    @property
     def opened(self):
         """How many generations this CPU's tick has opened: those that it was the last to complete."""
         return load_u64(&mm_cpu_of(self.g, self.cpu).nr_opened, memory_order_relaxed)
+
+    @property
+    def kicks(self):
+        """How often a kick named this CPU as a holdout."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_kicks, memory_order_relaxed)
 
     @property
     def mode(self):
@@ -230,15 +452,36 @@ cdef class Cpu:
 
     def switch(self):
         """This CPU switches its mm: it holds no reference from before. Raises RuntimeError unless it is RUNNING."""
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "switch")
         if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
             wrong_mode(self.gen, self.cpu, "switch")
         mm_switch(self.g, self.cpu)
 
     def tick(self):
-        """This CPU's tick. True: it opened a generation, and the caller owes gen.wake(). RuntimeError unless RUNNING."""
+        """This CPU's tick. True: the caller owes gen.wake(), since it opened a generation (or ran out of patience).
+
+        Raises RuntimeError unless the CPU is RUNNING.
+        """
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "tick")
         if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
             wrong_mode(self.gen, self.cpu, "tick")
         return mm_gen_tick(self.g, self.cpu)
+
+    def quiescent(self):
+        """Switch, tick and, if it is due, wake: the one call per loop of a thread that has no tick of its own.
+
+        Raises RuntimeError unless the CPU is RUNNING.
+        """
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "quiescent")
+        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+            wrong_mode(self.gen, self.cpu, "quiescent")
+        mm_switch(self.g, self.cpu)
+        if mm_gen_tick(self.g, self.cpu):
+            with nogil:
+                mm_gen_wake(self.g)
 
     def online(self):
         """Bring this CPU up: waits that begin from now on wait for it, too. Raises RuntimeError unless it is OFFLINE."""
@@ -247,10 +490,15 @@ cdef class Cpu:
             err = mm_gen_online(self.g, self.cpu)
         if err:
             wrong_mode(self.gen, self.cpu, "online")
+        if self.gen.owners is not NULL:
+            store_u64(&self.gen.owners[self.cpu], PyThread_get_thread_ident(), memory_order_relaxed)
 
     def offline(self):
         """Take this CPU down; it holds no reference any more. From IDLE it leaves idle first. RuntimeError if it is OFFLINE."""
         cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "offline")
+            store_u64(&self.gen.owners[self.cpu], 0, memory_order_relaxed)      # before another thread may find it offline
         with nogil:
             err = mm_gen_offline(self.g, self.cpu)
         if err:
@@ -259,6 +507,8 @@ cdef class Cpu:
     def idle_enter(self):
         """This CPU drops its mm and idles: it holds no reference, needs no tick, delays no wait. RuntimeError unless RUNNING."""
         cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "idle_enter")
         with nogil:
             err = mm_gen_idle_enter(self.g, self.cpu)
         if err:
@@ -267,6 +517,8 @@ cdef class Cpu:
     def idle_exit(self):
         """This CPU runs again; only after this may it read what others publish. Raises RuntimeError unless it is IDLE."""
         cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "idle_exit")
         with nogil:
             err = mm_gen_idle_exit(self.g, self.cpu)
         if err:
@@ -276,3 +528,53 @@ cdef class Cpu:
         """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
         with nogil:
             mm_gen_idle_exit(self.g, self.cpu)
+
+
+# ---- a cookie -------------------------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class Cookie:
+    """A grace period that has begun: MmGen.start_poll() gives it, poll() and wait_for() ask for it.
+
+    Cookies of one domain order as their grace periods end, also past 2**64 generations; two that compare equal end together.
+    generation: the generation that ends it, modulo 2**64.
+    """
+
+    def __init__(self):
+        raise TypeError("MmGen.start_poll() makes cookies")
+
+    def __richcmp__(self, other, int op):
+        cdef int64_t distance
+        if not isinstance(other, Cookie) or (<Cookie>other).gen is not self.gen:
+            return NotImplemented
+        distance = <int64_t>(self.generation - (<Cookie>other).generation)
+        if op == Py_LT:
+            return distance < 0
+        if op == Py_LE:
+            return distance <= 0
+        if op == Py_EQ:
+            return distance == 0
+        if op == Py_NE:
+            return distance != 0
+        if op == Py_GT:
+            return distance > 0
+        return distance >= 0
+
+    def __hash__(self):
+        return hash((id(self.gen), self.generation))
+
+    def __repr__(self):
+        return f"<mmgen.Cookie for generation {self.generation}>"
+
+
+cdef Cookie cookie_of(MmGen gen, uint64_t generation):
+    cdef Cookie cookie = Cookie.__new__(Cookie)
+    cookie.gen = gen
+    cookie.generation = generation
+    return cookie
+
+
+cdef uint64_t own_cookie(MmGen gen, Cookie cookie) except? 0xffffffffffffffff:
+    if cookie.gen is not gen:
+        raise ValueError(f"{cookie!r} is another domain's")
+    return cookie.generation

@@ -5,14 +5,16 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from mmgen._core cimport (
-    MM_OPEN, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_state, mm_gen_tick, mm_gen_wake, mm_switch,
+    MM_OPEN, MM_RUNNING, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_owes, mm_gen_quiescent,
+    mm_gen_tick, mm_gen_wake, mm_switch,
 )
 from mmgen._domain cimport MmGen
 from mmgen._latency cimport Latency, mm_latency, mm_latency_record
+from mmgen._lifetime cimport mm_gen_state
 from mmgen._sleep cimport mm_now, mm_sleep, mm_wake_all
 from mmgen._stdatomic cimport (
-    atomic_u32, atomic_u64, load_u32, load_u64, memory_order_acquire, memory_order_relaxed, memory_order_release, store_u32,
-    store_u64,
+    atomic_u32, atomic_u64, fetch_and_u32, fetch_or_u32, load_u32, load_u64, memory_order_acquire, memory_order_relaxed,
+    memory_order_release, store_u64,
 )
 
 cdef extern from *:
@@ -30,6 +32,10 @@ cdef extern from *:
 cdef enum:                              # workload.Step
     SWITCH, KERNEL, IDLE, TICK
 
+cdef enum:
+    TO_STOP = 1
+    TO_SWITCH = 2
+
 cdef struct step:
     int64_t t
     int64_t what
@@ -38,7 +44,7 @@ cdef struct step:
 cdef struct driver:
     mm_gen *g
     uint32_t cpu
-    atomic_u32 stop                     # what the thread sleeps on
+    atomic_u32 told                     # what the thread sleeps on: TO_STOP, TO_SWITCH
     int64_t period                      # ns from tick to tick; 0: a tick after every switch
     mm_latency *late                    # of the ticks
     atomic_u64 switches, ticks, missed
@@ -52,12 +58,28 @@ cdef inline void add(atomic_u64 *word, uint64_t n) noexcept nogil:     # its onl
     store_u64(word, load_u64(word, memory_order_relaxed) + n, memory_order_relaxed)
 
 
+# Tell the thread something, and wake it if it sleeps.
+cdef void tell(driver *d, uint32_t what) noexcept nogil:
+    fetch_or_u32(&d.told, what, memory_order_release)
+    mm_wake_all(&d.told)
+
+
+# What the thread was told, if not to stop, is done. True: it is to stop.
+cdef bint heed(driver *d) noexcept nogil:
+    cdef uint32_t told = load_u32(&d.told, memory_order_acquire)        # pairs with tell's release
+    if told & TO_SWITCH:
+        told = fetch_and_u32(&d.told, ~<uint32_t>TO_SWITCH, memory_order_acquire)
+        if load_u32(&mm_cpu_of(d.g, d.cpu).mode, memory_order_relaxed) == MM_RUNNING:
+            mm_gen_quiescent(d.g, d.cpu)
+    return told & TO_STOP != 0
+
+
 # Sleep until `t`. True: stop instead.
 cdef bint stopped(driver *d, int64_t t) noexcept nogil:
-    while not load_u32(&d.stop, memory_order_acquire):      # pairs with Driver.stop's release
+    while not heed(d):
         if mm_now() >= t:
             return False
-        mm_sleep(&d.stop, 0, t)
+        mm_sleep(&d.told, 0, t)
     return True
 
 
@@ -96,7 +118,7 @@ cdef bint idle_exit(driver *d) noexcept nogil:
 
 cdef void run_unpaced(driver *d) noexcept nogil:
     cdef int64_t next_switch = mm_now()
-    while not load_u32(&d.stop, memory_order_acquire):
+    while not heed(d):
         if d.interval:
             next_switch += draw(d)
             if stopped(d, next_switch):
@@ -157,6 +179,41 @@ cdef void run_replay(driver *d, int64_t begin, const step *steps, size_t nr) noe
                 tick(d)
     if idle or idle_enter(d):
         stopped(d, 1 << 62)
+
+
+# The IPI of a machine: mm_gen.kick, with the machine's drivers, one a CPU.
+cdef void kick(void *arg, mm_gen *g) noexcept nogil:
+    cdef driver **drivers = <driver **>arg
+    cdef uint32_t cpu
+    for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
+        if mm_gen_owes(g, cpu):
+            tell(drivers[cpu], TO_SWITCH)
+
+
+cdef class Kicks:
+    """Where a machine's kick finds its drivers."""
+
+    cdef driver **drivers
+    cdef list keep
+
+    def __cinit__(self, list drivers not None):
+        self.keep = drivers
+        self.drivers = <driver **>malloc(len(drivers) * sizeof(void *))
+        if self.drivers is NULL:
+            raise MemoryError(f"no memory for {len(drivers)} drivers")
+        for i, one in enumerate(drivers):
+            self.drivers[i] = &(<Driver?>one).d
+
+    def __dealloc__(self):
+        free(self.drivers)
+
+
+def supply_kick(MmGen gen not None, list drivers not None):
+    """Give `gen`, before its first wait, a kick that makes the CPUs of `drivers` (one a CPU, in order) switch and tick at once."""
+    cdef Kicks kicks = Kicks(drivers)
+    gen.keep = kicks
+    gen.g.kick_arg = kicks.drivers
+    gen.g.kick = kick
 
 
 cdef class Driver:
@@ -220,10 +277,36 @@ cdef class Driver:
         self.d.exponential = exponential
         self.d.random = seed
 
+    def between(self, int64_t due, /):
+        """Between two calls of a Calls workload: do what the thread was told, and tick if `due` (ns of CLOCK_MONOTONIC) is past.
+
+        When the next tick is due; -1: stop. A kick is a tick now: whether the CPU may switch, the calls alone know.
+        """
+        cdef int64_t now, late
+        cdef uint32_t told = fetch_and_u32(&self.d.told, ~<uint32_t>TO_SWITCH, memory_order_acquire)
+        if told & TO_STOP or mm_gen_state(self.d.g) != MM_OPEN:
+            return -1
+        now = mm_now()
+        if now < due and not told & TO_SWITCH:
+            return due
+        with nogil:
+            if load_u32(&mm_cpu_of(self.d.g, self.d.cpu).mode, memory_order_relaxed) == MM_RUNNING:
+                tick(&self.d)
+        if now < due or self.d.period == 0:
+            return due
+        late = now - due
+        mm_latency_record(self.d.late, late)
+        add(&self.d.missed, late // self.d.period)
+        return due + self.d.period * (1 + late // self.d.period)
+
+    def leave(self):
+        """Take the CPU offline, if it is not."""
+        with nogil:
+            mm_gen_offline(self.d.g, self.d.cpu)
+
     def stop(self):
         """Have the loop end."""
-        store_u32(&self.d.stop, 1, memory_order_release)
-        mm_wake_all(&self.d.stop)
+        tell(&self.d, TO_STOP)
 
     @property
     def cpu(self):
@@ -233,7 +316,7 @@ cdef class Driver:
     @property
     def stopping(self):
         """Whether stop() was called, or the domain is closed."""
-        return load_u32(&self.d.stop, memory_order_relaxed) != 0 or mm_gen_state(self.d.g) != MM_OPEN
+        return load_u32(&self.d.told, memory_order_relaxed) & TO_STOP != 0 or mm_gen_state(self.d.g) != MM_OPEN
 
     @property
     def switches(self):

@@ -20,4 +20,4 @@ cdef extern from "_sleep.h" nogil:
     int pthread_mutex_destroy(pthread_mutex_t *) noexcept
 
 cdef extern from "<errno.h>" nogil:
-    enum: EINVAL, EINTR, ETIMEDOUT, ESHUTDOWN, ENOMEM
+    enum: EBUSY, EINVAL, EINTR, ETIMEDOUT, ESHUTDOWN, ENOMEM

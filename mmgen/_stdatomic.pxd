@@ -35,6 +35,8 @@ cdef extern from *:
     uint32_t exchange_u32 "atomic_exchange_explicit"(atomic_u32 *word, uint32_t value, memory_order order) noexcept nogil
     uint32_t fetch_add_u32 "atomic_fetch_add_explicit"(atomic_u32 *word, uint32_t n, memory_order order) noexcept nogil
     uint32_t fetch_sub_u32 "atomic_fetch_sub_explicit"(atomic_u32 *word, uint32_t n, memory_order order) noexcept nogil
+    uint32_t fetch_or_u32 "atomic_fetch_or_explicit"(atomic_u32 *word, uint32_t bits, memory_order order) noexcept nogil
+    uint32_t fetch_and_u32 "atomic_fetch_and_explicit"(atomic_u32 *word, uint32_t bits, memory_order order) noexcept nogil
     bint cas_u32 "atomic_compare_exchange_strong_explicit"(
         atomic_u32 *word, uint32_t *expected, uint32_t desired, memory_order success, memory_order failure) noexcept nogil
 

@@ -8,26 +8,32 @@
 
     gen.wait()                      # any other thread: returns when both CPUs have switched since the call
 """
+import asyncio
+import contextlib
 import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from mmgen import _domain
-from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, Mode
+from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, Cookie, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
+from mmgen.callbacks import Callback, Reclaimer, Resolve
+from mmgen.stall import StallReport, logger, report
 
 __all__ = [
-    "ClosedError", "Cpu", "DriverlessError", "Holdout", "MmGen", "Mode", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
+    "Callback", "ClosedError", "Cookie", "Cpu", "CpuCounters", "DomainStats", "DriverlessError", "FullError", "Holdout", "MmGen", "Mode",
+    "RegisteredCpu", "WrongThreadError", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
 ]
 
 # How long the main thread sleeps at a time, in ns. A signal wakes a futex at once; the slice is for the one that arrives just
 # before the thread falls asleep, and for systems without a futex: Ctrl-C is noticed within 50 ms all the same.
 SLICE_NS = 40_000_000
+STALL_S = 21.0                  # Linux: CONFIG_RCU_CPU_STALL_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,49 @@ class Holdout:
     """its mm switches so far"""
 
 
+@dataclass(frozen=True, slots=True)
+class CpuCounters:
+    """One CPU's counters, from when the domain was made."""
+
+    index: int
+    mode: Mode
+    switches: int
+    """mm switches, modulo 2**64; going idle is one, and so is what a waiter credits meanwhile"""
+    ticks: int
+    """ticks that somebody wanted: on demand, those while somebody waited"""
+    opened: int
+    """generations that its tick opened: it was the last to complete them"""
+    kicks: int
+    """how often a kick named it as a holdout"""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStats:
+    """A domain's figures, from when it was made."""
+
+    generation: int
+    """modulo 2**64"""
+    nr_online: int
+    """CPUs that are online, idle ones among them"""
+    waits: int
+    """grace periods asked for: by waits, cookies, callbacks and awaits"""
+    wait_latency: Latency
+    """how long those took that wait(), wait_for(), wait_async() and Cpu.wait() saw the end of"""
+    deferred: int
+    """callbacks deferred"""
+    run: int
+    """callbacks run"""
+    kicks: int
+    """CPUs named as holdouts by kicks, together"""
+    stalls: int
+    """stalls reported"""
+    cpus: tuple[CpuCounters, ...]
+
+
 class Cpu(_domain.Cpu):
     """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
 
-    Thread-safety: one thread per CPU. index, switches, opened and mode may be read by any thread.
+    Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.
     """
 
     __slots__ = ()
@@ -56,13 +101,47 @@ class Cpu(_domain.Cpu):
         """
         timeout_ns = to_ns(timeout)
         gen = cast(MmGen, self.gen)
+        with self.idle():
+            return gen._sleep(gen.start_poll(), timeout_ns)
+
+    @contextlib.contextmanager
+    def idle(self) -> Iterator[None]:
+        """A context in which this CPU idles: around what blocks. It holds no reference then, needs no tick and delays no wait.
+
+        Raises RuntimeError unless the CPU is RUNNING.
+        """
         if self.mode is not Mode.RUNNING:
             self.idle_enter()                           # raises what there is to raise
         try:
             self.idle_enter()                           # in here, where an interrupt right after it is seen to
-            return gen._sleep(gen._start_poll(), timeout_ns)
+            yield
         finally:
             self._leave_idle()
+
+
+class RegisteredCpu(Cpu):
+    """The CPU that register() gave to the calling thread: offline again at the end of the context, at leave(), or with the thread."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, gen: "MmGen", index: int, /) -> None:
+        self._left = False
+
+    def leave(self) -> None:
+        """Take the CPU offline and give it back. Twice is fine, and so it is in a closed domain. The thread's own call."""
+        if not self._left:
+            self._left = True
+            gen = cast(MmGen, self.gen)
+            gen.threads.pop(self.index, None)
+            with contextlib.suppress(ClosedError, ReferenceError):
+                if self.mode is not Mode.OFFLINE:
+                    self.offline()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.leave()
 
 
 class MmGen(_domain.MmGen):
@@ -71,6 +150,17 @@ class MmGen(_domain.MmGen):
     online: which CPUs are up at the start: None for all, an int for the first so many, or their indices.
     continuous: count generations also while nobody waits, as the sketch of 2020 does; a wait then takes three of them, always.
     increments: how many generations a wait takes, for study only: fewer than the protocol takes release waiters too early.
+    max_cpus: how many CPUs register() may let it grow to (default: it does not grow).
+    checked: raise WrongThreadError where a second thread uses a CPU, or a thread that is a running CPU calls wait().
+    kick: called with a list of Holdouts that are to switch and tick, when a CPU's `patience` (ticks in one generation) has run out
+        (default: never), or at once for wait(expedite=True); in a thread that ticks or waits. What it raises goes to
+        sys.unraisablehook.
+    max_pending, when_full: how many callbacks may be pending (default: any number), and whether defer() then blocks ("block") or
+        raises FullError ("raise").
+    reclaimer: whether a thread runs the callbacks; else run_callbacks() does, when it is called.
+    stall_after, on_stall: report a wait that lasts longer than so many seconds (None: never), once, to the "mmgen" logger and to
+        on_stall(StallReport), in the thread that waits.
+    trace: how many events to keep for each CPU (rounded up to a power of two; 0: none), for export_trace().
     first_generation, first_switches: where the counters start (0 to 2**64 - 1), for tests near a wrap.
 
     Raises ValueError, TypeError or IndexError for an argument that does not fit, MemoryError.
@@ -80,51 +170,210 @@ class MmGen(_domain.MmGen):
     """
 
     wait_latency: Latency
-    """how long the waits that ended have taken, those of wait() and Cpu.wait()"""
+    """how long the waits that ended have taken"""
+    threads: dict[int, threading.Thread]
+    """the thread of each CPU that a Machine or register() knows"""
 
     def __init__(self, cpus: int, *, online: int | Iterable[int] | None = None, continuous: bool = False,
-                 increments: int | None = None, first_generation: int = 0, first_switches: int = 0) -> None:
+                 increments: int | None = None, max_cpus: int | None = None, checked: bool = False,
+                 kick: Callable[[list[Holdout]], object] | None = None, patience: int | None = None, max_pending: int | None = None,
+                 when_full: str = "block", reclaimer: bool = True, stall_after: float | None = STALL_S,
+                 on_stall: Callable[[StallReport], object] | None = None, trace: int = 0, first_generation: int = 0,
+                 first_switches: int = 0) -> None:
         self.wait_latency = Latency()
+        self.threads = {}
+        self._reclaimer = Reclaimer(max_pending, when_full, reclaimer)
+        self._stall_ns = to_ns(stall_after, "stall_after")
+        self._on_stall = on_stall
+        self._stalled: int | None = None                # the last generation whose stall was reported
+        self._nr_stalls = 0
+        self._stall_lock = threading.Lock()
         with registry:
             domains.add(self)
+
+    # ---- CPUs
 
     def cpu(self, index: int, /) -> Cpu:
         """The handle of CPU `index`, for the thread that is that CPU. IndexError if the domain has no such CPU."""
         return Cpu(self, index)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until every CPU that is online and not idle now has switched, or gone idle or offline: a full grace period.
+    def register(self) -> RegisteredCpu:
+        """Make the calling thread a CPU: one that is offline is brought online for it, or the domain grows.
 
-        timeout: seconds, None for ever. True: the grace period has passed; False: the time ran out.
-        Raises ClosedError when the domain is closed, also meanwhile; DriverlessError in a forked child; ValueError for a timeout
-        that is negative or not a number. A signal's handler runs within 50 ms; what it raises ends the wait.
-        A thread that is a CPU of the domain itself would wait for itself here: it calls Cpu.wait().
+        `with gen.register() as cpu:` takes it offline again; else cpu.leave() does, or the thread's end. Raises FullError where
+        every CPU is online and the domain cannot grow; ClosedError.
         """
-        timeout_ns = to_ns(timeout)
-        return self._sleep(self._start_poll(), timeout_ns)
-
-    def _sleep(self, cookie: int, timeout_ns: int) -> bool:
-        begin = now = time.monotonic_ns()
-        in_main = threading.current_thread() is threading.main_thread()
-        while True:
-            left = -1 if timeout_ns < 0 else max(begin + timeout_ns - now, 0)
-            # Between two slices the interpreter runs the handlers of the signals that came.
-            err = self._wait_for(cookie, min(left, SLICE_NS) if in_main and left >= 0 else SLICE_NS if in_main else left)
-            now = time.monotonic_ns()
-            if err == 0:
-                self.wait_latency.record(now - begin)
-                return True
-            if err == TIMED_OUT and 0 <= timeout_ns <= now - begin:
-                return False
-            assert err in (TIMED_OUT, INTERRUPTED)
+        index = self._register()
+        cpu = RegisteredCpu(self, index)
+        self.threads[index] = threading.current_thread()
+        of_thread.registered.add(cpu)
+        return cpu
 
     def holdouts(self) -> list[Holdout]:
         """The CPUs that owe the generation under way a switch, as they are at a glance: any of them may be paying just now."""
         return [Holdout(index, Mode(mode), switches) for index, mode, switches in self._owing()]
 
-    def close(self) -> None:
-        """End the domain: every waiter, now and later, gets ClosedError, and so does who drives a CPU. Closing twice is fine."""
+    # ---- waiting
+
+    def wait(self, timeout: float | None = None, *, expedite: bool = False) -> bool:
+        """Wait until every CPU that is online and not idle now has switched, or gone idle or offline: a full grace period.
+
+        timeout: seconds, None for ever. expedite: have the kick make the holdouts switch at once (ValueError without a kick).
+        True: the grace period has passed; False: the time ran out.
+        Raises ClosedError when the domain is closed, also meanwhile; DriverlessError in a forked child; ValueError for a timeout
+        that is negative or not a number. A signal's handler runs within 50 ms; what it raises ends the wait.
+        A thread that is a CPU of the domain itself would wait for itself here: it calls Cpu.wait().
+        """
+        timeout_ns = to_ns(timeout)
+        self._check_waiter()
+        cookie = self.start_poll()
+        if expedite:
+            self._expedite(cookie)
+        return self._sleep(cookie, timeout_ns)
+
+    def wait_for(self, cookie: Cookie, timeout: float | None = None, *, expedite: bool = False) -> bool:
+        """Wait, as wait() does, for the grace period that `cookie` stands for. ValueError for another domain's cookie."""
+        timeout_ns = to_ns(timeout)
+        self._check_waiter()
+        if expedite:
+            self._expedite(cookie)
+        return self._sleep(cookie, timeout_ns)
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """Wait, as wait() does, without a thread: any number of awaits share one. Cancelling it is free.
+
+        The reclaimer thread ends the await (or run_callbacks(), in a domain without one), after the callbacks deferred before it.
+        """
+        to_ns(timeout)
+        begin = time.monotonic_ns()
+        resolve = Resolve()
+        self._reclaimer.defer(self, resolve, (), bounded=False)
+        try:
+            async with asyncio.timeout(timeout):
+                await resolve.future
+        except TimeoutError:
+            return False
+        self.wait_latency.record(time.monotonic_ns() - begin)
+        return True
+
+    def _sleep(self, cookie: Cookie, timeout_ns: int) -> bool:
+        """Wait for `cookie` for `timeout_ns` (-1: for ever), and report it if it stalls."""
+        begin = time.monotonic_ns()
+        before = [] if self._stall_ns < 0 or self.poll(cookie) else self._counters()
+        stalls = self._stall_ns >= 0 and not 0 <= timeout_ns <= self._stall_ns
+        err = self._in_slices(lambda ns: self._wait_for(cookie, ns), self._stall_ns if stalls else timeout_ns)
+        if err == TIMED_OUT and stalls:
+            self._report_stall(cookie, before, (time.monotonic_ns() - begin) / 1e9)
+            left = -1 if timeout_ns < 0 else max(begin + timeout_ns - time.monotonic_ns(), 0)
+            err = self._in_slices(lambda ns: self._wait_for(cookie, ns), left)
+        if err == TIMED_OUT:
+            return False
+        self.wait_latency.record(time.monotonic_ns() - begin)
+        return True
+
+    def _in_slices(self, sleep: Callable[[int], int], timeout_ns: int) -> int:
+        """Call sleep(ns) until it returns 0 or `timeout_ns` (-1: none) have passed; between two calls signal handlers run."""
+        end = time.monotonic_ns() + timeout_ns
+        in_main = threading.current_thread() is threading.main_thread()
+        while True:
+            left = -1 if timeout_ns < 0 else max(end - time.monotonic_ns(), 0)
+            err = sleep(SLICE_NS if in_main and not 0 <= left < SLICE_NS else left)
+            if err == 0 or (err == TIMED_OUT and timeout_ns >= 0 and time.monotonic_ns() >= end):
+                return err
+            assert err in (TIMED_OUT, INTERRUPTED)
+
+    def _report_stall(self, cookie: Cookie, before: list[tuple[int, int, int, int, int]], seconds: float) -> None:
+        with self._stall_lock:
+            if self._stalled == self.generation:
+                return                                  # another waiter has said it
+            self._stalled = self.generation
+            self._nr_stalls += 1
+        stall = report(self, cookie, before, seconds)
+        logger.warning("%s", stall)
+        if self._on_stall is not None:
+            try:
+                self._on_stall(stall)
+            except Exception:
+                logger.exception("on_stall raised")
+
+    # ---- callbacks
+
+    def defer(self, fn: Callable[..., object], /, *args: Any) -> None:
+        """Run fn(*args) after a grace period, in the order of the calls: on the reclaimer thread, or in run_callbacks().
+
+        What it raises goes to sys.unraisablehook, and the rest still runs. All that is deferred in one generation shares a grace
+        period. Raises FullError, or blocks until there is room, where max_pending are pending; ClosedError; TypeError.
+        """
+        if not callable(fn):
+            raise TypeError(f"{fn!r} is not callable")
+        self._reclaimer.defer(self, fn, args)
+
+    def retire(self, obj: object, /) -> None:
+        """Keep `obj` alive until a grace period has passed: every CPU that found it before has then switched. As defer()."""
+        self._reclaimer.defer(self, None, (obj,))
+
+    def run_callbacks(self, limit: int | None = None) -> int:
+        """Run the callbacks whose grace period is over, at most `limit`; how many. One thread at a time: meanwhile another runs none."""
+        if limit is not None and not 0 <= limit < 2**63:
+            raise ValueError(f"limit={limit} is out of range: 0 or more, or None")
+        return self._reclaimer.run(self, limit)
+
+    def barrier(self, timeout: float | None = None) -> bool:
+        """Wait until every callback that was deferred before has run; False if `timeout` seconds ran out before.
+
+        Without a reclaimer thread it runs them itself. Raises RuntimeError in a callback, and as wait() does.
+        """
+        timeout_ns = to_ns(timeout)
+        self._check_waiter()
+        return self._reclaimer.barrier(self, timeout_ns)
+
+    # ---- figures
+
+    def stats(self) -> DomainStats:
+        """The domain's figures so far. It goes on meanwhile: two of them may be some switches apart."""
+        cpus = tuple(CpuCounters(i, Mode(mode), *rest) for i, (mode, *rest) in enumerate(self._counters()))
+        return DomainStats(generation=self.generation, nr_online=self.nr_online, waits=self.nr_waits, wait_latency=self.wait_latency,
+                           deferred=self.nr_deferred, run=self.nr_run, kicks=sum(cpu.kicks for cpu in cpus), stalls=self._nr_stalls,
+                           cpus=cpus)
+
+    def export_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the events kept so far as a Perfetto trace, for ui.perfetto.dev. ValueError unless the domain was made with trace=.
+
+        Needs the package `perfetto`: the extra `trace`.
+        """
+        events = self._events()
+        if events is None:
+            raise ValueError("the domain keeps no events: MmGen(..., trace=N) keeps N for each CPU")
+        from mmgen.perfetto import write                # noqa: PLC0415 - needs an extra
+        write(path, events)
+
+    # ---- the end
+
+    def close(self, timeout: float | None = 0.0) -> list[Callback]:
+        """End the domain: every waiter, now and later, gets ClosedError, and so does who drives a CPU. Closing twice is fine.
+
+        Pending callbacks run if their grace period ends within `timeout` seconds (None: however long it takes). Those that never
+        ran are returned, in order, and logged as a warning; awaits among them raise ClosedError.
+        """
+        timeout_ns = to_ns(timeout)
+        if not self.closed and threading.current_thread() is not self._reclaimer.thread:
+            try:
+                if timeout_ns:
+                    self._reclaimer.barrier(self, timeout_ns)
+            finally:
+                self._close()
         self._close()
+        self._reclaimer.join()
+        self.run_callbacks()
+        lost = []
+        for fn, args in self._take_callbacks():
+            if isinstance(fn, Resolve):
+                fn.fail(ClosedError("the domain is closed"))
+            else:
+                lost.append(Callback(fn, args))
+        if lost:
+            logger.warning("a domain was closed before %d callbacks could run, the first %r", len(lost), lost[0])
+        return lost
 
     def __enter__(self) -> Self:
         return self
@@ -137,12 +386,12 @@ class MmGen(_domain.MmGen):
         return f"<mmgen.MmGen of {self.cpus} CPUs, {state}, generation {self.generation}>"
 
 
-def to_ns(timeout: float | None) -> int:
+def to_ns(timeout: float | None, name: str = "timeout") -> int:
     """`timeout` seconds in nanoseconds, -1 for None and for what exceeds 292 years."""
     if timeout is None:
         return -1
     if not timeout >= 0:
-        raise ValueError(f"timeout={timeout} is out of range: 0 seconds or more, or None")
+        raise ValueError(f"{name}={timeout} is out of range: 0 seconds or more, or None")
     return int(timeout * 1e9) if timeout < 2**63 / 1e9 else -1
 
 
@@ -150,6 +399,31 @@ def to_ns(timeout: float | None) -> int:
 mm_gen_tick = MmGen.tick
 mm_gen_wake = MmGen.wake
 mm_gen_wait = MmGen.wait
+
+
+class Registered:
+    """The CPUs that one thread is registered as. It dies with the thread, on that thread, and takes them offline."""
+
+    def __init__(self) -> None:
+        self.cpus: list[RegisteredCpu] = []
+
+    def add(self, cpu: RegisteredCpu) -> None:
+        """Remember `cpu`, and forget those that have left."""
+        self.cpus = [*(old for old in self.cpus if not old._left), cpu]
+
+    def __del__(self) -> None:
+        for cpu in self.cpus:
+            cpu.leave()
+
+
+class OfThread(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.registered = Registered()
+
+
+of_thread = OfThread()
 
 # What a fork or the interpreter's exit must find, and the lock for it; a fork waits for the lock, so that a child finds the set whole.
 registry = threading.RLock()

@@ -13,12 +13,12 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mmgen._latency import Latency
-from mmgen._machine import Driver
+from mmgen._machine import Driver, supply_kick
 from mmgen.domain import MmGen, Mode, registry
-from mmgen.workload import Busy, Idle, Replay, Workload
+from mmgen.workload import Busy, Calls, Idle, Replay, Workload
 
 __all__ = ["CpuStats", "Machine", "MachineError", "MachineStats"]
 
@@ -72,19 +72,20 @@ class Machine:
     cpus: 1 to 2**20; None for a replayed trace's own number, else one a core. A CPU more than a replayed trace has idles.
     hz: ticks a second, 1 to 10,000 (above 1,000 expect missed ticks), staggered between the CPUs as the kernel's skew_tick does;
         None: unpaced, a tick after every switch. A replayed CPU ticks when the recorded one did.
-    workload: "busy", "idle", or a Busy, an Idle or a Replay.
-    continuous, increments: as in MmGen.
+    workload: "busy", "idle", or a Busy, an Idle, a Replay or a Calls.
+    domain: further arguments of its MmGen, but for online and kick: a machine's kick makes a CPU switch and tick at once, woken if it
+        sleeps.
 
     It runs from start() to close(), or as a context manager. When one of its threads dies its domain is closed, so that every wait
     ends with ClosedError, and close() raises MachineError. An interpreter that exits closes its machines; a forked child has none.
     Raises ValueError for an argument out of range. Thread-safety: any thread may call anything but start() and close().
     """
 
-    def __init__(self, cpus: int | None = None, hz: int | None = 250, workload: str | Workload = "busy", *,
-                 continuous: bool = False, increments: int | None = None) -> None:
+    def __init__(self, cpus: int | None = None, hz: int | None = 250, workload: str | Workload = "busy",
+                 **domain: Any) -> None:
         if isinstance(workload, str):
             if workload not in ("busy", "idle"):
-                raise ValueError(f"workload={workload!r} is neither 'busy' nor 'idle', nor a Busy, an Idle or a Replay")
+                raise ValueError(f"workload={workload!r} is neither 'busy' nor 'idle', nor a Busy, an Idle, a Replay or a Calls")
             workload = Busy() if workload == "busy" else Idle()
         if hz is not None and not 1 <= hz <= 10_000:
             raise ValueError(f"hz={hz} is out of range: 1 to 10000 ticks a second, or None")
@@ -96,7 +97,7 @@ class Machine:
             cpus = cpus or workload.trace.cpus
         elif cpus is None:
             cpus = len(cores)
-        self.gen = MmGen(cpus, continuous=continuous, increments=increments)
+        self.gen = MmGen(cpus, **domain)
         self.hz = hz
         self.workload = workload
         self.cores = [cores[cpu % len(cores)] for cpu in range(cpus)]
@@ -104,6 +105,7 @@ class Machine:
         """why the machine ended, if a thread of it died"""
         self._first_generation = self.gen.generation
         self._drivers = [Driver(self.gen, cpu, round(1e9 / hz) if hz else 0) for cpu in range(cpus)]
+        supply_kick(self.gen, self._drivers)
         self._threads: list[threading.Thread] = []
         self._up = threading.Barrier(cpus + 1)
         self._go = threading.Event()
@@ -132,6 +134,7 @@ class Machine:
                 thread = threading.Thread(target=self._drive, args=(driver, core), name=f"mmgen-cpu{driver.cpu}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
+                self.gen.threads[driver.cpu] = thread
             self._up.wait(START_S)
             self.begin = time.monotonic_ns() + START_NS
             self._go.set()
@@ -167,11 +170,22 @@ class Machine:
         if isinstance(load, Replay):
             times, steps = load.steps(cpu)
             return lambda begin: driver.replay(begin, times, steps)
+        if isinstance(load, Calls):
+            return lambda begin: self._call(driver, load, begin)
         exponential, seed = load.distribution == "exponential", load.seed + cpu
         if isinstance(load, Idle):
             return lambda begin: driver.idle(begin, load.switch_ms * 1e6, exponential, seed)
-        skew = round(1e9 / self.hz) * cpu // self.cpus if self.hz else 0
-        return lambda begin: driver.busy(begin + skew, begin, load.switch_us * 1e3, exponential, seed)
+        return lambda begin: driver.busy(begin + self._skew(cpu), begin, load.switch_us * 1e3, exponential, seed)
+
+    def _call(self, driver: Driver, load: Calls, begin: int) -> None:
+        cpu = self.gen.cpu(driver.cpu)
+        due = begin + self._skew(driver.cpu)
+        while (due := driver.between(due)) >= 0:
+            load.fn(cpu)
+        driver.leave()
+
+    def _skew(self, cpu: int) -> int:
+        return round(1e9 / self.hz) * cpu // self.cpus if self.hz else 0
 
     def _fail(self, what: str, error: BaseException) -> None:
         if self.error is None:

@@ -1,9 +1,11 @@
-"""What the CPUs of a machine do: switch at a rate, idle, or replay a recorded machine."""
+"""What the CPUs of a machine do: switch at a rate, idle, replay a recorded machine, or call a function."""
 import math
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
 
 
@@ -76,7 +78,22 @@ def step_of(event: Event) -> Step | None:
     return Step.SWITCH if next_mm else Step.KERNEL if next_tid else Step.IDLE
 
 
-Workload = Busy | Idle | Replay
+@dataclass(frozen=True)
+class Calls:
+    """Every CPU calls `fn(cpu)`, with its own handle, again and again; between two calls it ticks, where a tick is due.
+
+    The calls switch: cpu.switch() where the CPU holds no reference. A call that sleeps does so in `with cpu.idle():`. What a call
+    raises ends the machine.
+    """
+
+    fn: Callable[[Cpu], object]
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"{self.fn!r} is not callable")
+
+
+Workload = Busy | Idle | Replay | Calls
 
 
 def interval(name: str, value: float, least: float, most: float) -> None:

@@ -81,12 +81,12 @@ def test_what_can_be_read():
 def test_the_sketchs_names_are_the_same_functions():
     gen = mmgen.MmGen(1)
     assert mmgen.mm_gen_wait is mmgen.MmGen.wait
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     for _ in range(2):
         gen.switch(0)
         assert mmgen.mm_gen_tick(gen, 0)
         mmgen.mm_gen_wake(gen)
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
     assert not mmgen.mm_gen_wait(gen, timeout=0.001)
 
 
@@ -180,7 +180,7 @@ def test_a_closed_domain_says_so():
         cpus[2].offline()
     assert gen.closed
     gen.close()
-    calls = [gen.wait, lambda: gen.wait(0), gen._start_poll, lambda: gen.switch(0), lambda: gen.tick(0)]
+    calls = [gen.wait, lambda: gen.wait(0), gen.start_poll, lambda: gen.switch(0), lambda: gen.tick(0)]
     for cpu in cpus:
         calls += [cpu.switch, cpu.tick, cpu.online, cpu.offline, cpu.idle_enter, cpu.idle_exit, cpu.wait]
     for call in calls:

@@ -89,7 +89,7 @@ def drive(MmGen gen, uint32_t nr):
     return done
 
 def alone(uint32_t nr):
-    cdef mm_gen *g = mm_gen_create(nr, 2**64 - 1, 2**64 - 1)
+    cdef mm_gen *g = mm_gen_create(nr, nr, 2**64 - 1, 2**64 - 1)
     cdef uint32_t cpu
     cdef int err
     for cpu in range(nr):
@@ -140,7 +140,7 @@ static PyObject *drive(PyObject *self, PyObject *arg)
         PyErr_SetString(PyExc_ImportError, "another ABI");
         return NULL;
     }
-    g = mmgen->mm_gen_create(nr, 0, 7);
+    g = mmgen->mm_gen_create(nr, nr, 0, 7);
     for (cpu = 0; cpu < nr; cpu++)
         mmgen->mm_gen_online(g, cpu);
     cookie = mmgen->mm_gen_start_poll(g);

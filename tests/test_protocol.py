@@ -18,7 +18,7 @@ def turn(gen, cpu):
 def rounds_until(gen, cookie, cpus):
     """How many rounds of switch and tick on `cpus` it takes until the wait is over."""
     for nr in range(10):
-        if gen._poll(cookie):
+        if gen.poll(cookie):
             return nr
         for cpu in cpus:
             turn(gen, cpu)
@@ -31,7 +31,7 @@ def rounds_until(gen, cookie, cpus):
 def test_a_wait_takes_two_generations_on_demand_and_three_else(continuous, rounds, first_generation, first_switches):
     gen = mmgen.MmGen(3, continuous=continuous, first_generation=first_generation, first_switches=first_switches)
     for _ in range(4):
-        assert rounds_until(gen, gen._start_poll(), range(3)) == rounds
+        assert rounds_until(gen, gen.start_poll(), range(3)) == rounds
     assert gen.generation == (first_generation + 4 * rounds) % 2**64
     assert gen.cpu(1).switches == (first_switches + 4 * rounds) % 2**64
 
@@ -39,20 +39,20 @@ def test_a_wait_takes_two_generations_on_demand_and_three_else(continuous, round
 @pytest.mark.parametrize("first_generation", STARTS)
 def test_a_wait_that_joins_takes_three(first_generation):
     gen = mmgen.MmGen(2, first_generation=first_generation)
-    first = gen._start_poll()
+    first = gen.start_poll()
     turn(gen, 0)
-    second = gen._start_poll()
-    assert (first, second) == ((first_generation + 2) % 2**64, (first_generation + 3) % 2**64)
+    second = gen.start_poll()
+    assert (first.generation, second.generation) == ((first_generation + 2) % 2**64, (first_generation + 3) % 2**64)
     assert rounds_until(gen, first, [1, 0]) == 2
-    assert not gen._poll(second)
+    assert not gen.poll(second)
     assert rounds_until(gen, second, [1, 0]) == 1
 
 
 def test_waits_share_generations():
     gen = mmgen.MmGen(2)
-    cookies = [gen._start_poll() for _ in range(1000)]
+    cookies = [gen.start_poll() for _ in range(1000)]
     assert rounds_until(gen, cookies[-1], [0, 1]) == 3
-    assert all(map(gen._poll, cookies))
+    assert all(map(gen.poll, cookies))
     assert gen.generation == 3
     assert gen.nr_waits == 1000
 
@@ -68,7 +68,7 @@ def test_an_unwanted_tick_changes_nothing():
 
 def test_a_tick_without_a_switch_does_not_count():
     gen = mmgen.MmGen(1)
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     for _ in range(5):
         assert not gen.tick(0)
     assert rounds_until(gen, cookie, [0]) == 2
@@ -76,7 +76,7 @@ def test_a_tick_without_a_switch_does_not_count():
 
 def test_ticks_after_the_one_that_counted_only_move_the_baseline():
     gen = mmgen.MmGen(2)
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     turn(gen, 0)
     turn(gen, 0)                    # counted already: the baseline of the next generation is now 2
     turn(gen, 1)
@@ -85,7 +85,7 @@ def test_ticks_after_the_one_that_counted_only_move_the_baseline():
     assert [h.index for h in gen.holdouts()] == [0, 1]
     turn(gen, 0)
     turn(gen, 1)
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
 
 
 def test_idle_cpus_are_credited_at_once_and_nobody_else_is():
@@ -93,52 +93,52 @@ def test_idle_cpus_are_credited_at_once_and_nobody_else_is():
     cpus = [gen.cpu(i) for i in range(3)]
     cpus[1].idle_enter()
     cpus[2].idle_enter()
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     assert [h.index for h in gen.holdouts()] == [0]
     assert rounds_until(gen, cookie, [0]) == 2
     cpus[0].idle_enter()
-    cookie = gen._start_poll()
-    assert gen._poll(cookie)
+    cookie = gen.start_poll()
+    assert gen.poll(cookie)
     cpus[2].idle_exit()
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     assert [(h.index, h.mode) for h in gen.holdouts()] == [(2, Mode.RUNNING)]
     assert rounds_until(gen, cookie, [2]) == 2
 
 
 def test_going_idle_answers_a_wait_under_way():
     gen = mmgen.MmGen(2)
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     turn(gen, 0)
     gen.cpu(1).idle_enter()
-    assert not gen._poll(cookie)
+    assert not gen.poll(cookie)
     gen.cpu(0).idle_enter()
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
 
 
 def test_offline_cpus_are_not_waited_for():
     gen = mmgen.MmGen(4, online=[1, 3])
     assert gen.nr_online == 2
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     assert rounds_until(gen, cookie, [1, 3]) == 2
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     turn(gen, 1)
     gen.cpu(3).offline()
-    assert not gen._poll(cookie)
+    assert not gen.poll(cookie)
     assert rounds_until(gen, cookie, [1]) == 1
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     gen.cpu(1).offline()
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
     assert gen.nr_online == 0
-    assert gen._poll(gen._start_poll())
+    assert gen.poll(gen.start_poll())
     assert gen.wait()
     gen.cpu(0).online()
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     assert rounds_until(gen, cookie, [0]) == 2
 
 
 def test_a_cpu_that_comes_while_a_wait_is_under_way_owes_too():
     gen = mmgen.MmGen(2, online=1)
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     gen.cpu(1).online()
     turn(gen, 0)
     assert gen.generation == 0
@@ -151,26 +151,26 @@ def test_offline_from_idle_leaves_idle_first():
     gen.cpu(1).offline()
     assert gen.cpu(1).mode is Mode.OFFLINE
     assert gen.nr_online == 1
-    assert rounds_until(gen, gen._start_poll(), [0]) == 2
+    assert rounds_until(gen, gen.start_poll(), [0]) == 2
 
 
 @pytest.mark.parametrize("increments", [1, 2, 3, 7])
 @pytest.mark.parametrize("continuous", [False, True])
 def test_increments_are_what_a_wait_takes(continuous, increments):
     gen = mmgen.MmGen(2, continuous=continuous, increments=increments)
-    assert rounds_until(gen, gen._start_poll(), [0, 1]) == increments
+    assert rounds_until(gen, gen.start_poll(), [0, 1]) == increments
 
 
 def test_a_million_cpus():
     gen = mmgen.MmGen(2**20)
     assert gen.nr_online == gen.cpus == 2**20
-    cookie = gen._start_poll()
+    cookie = gen.start_poll()
     for _ in range(2):
         for cpu in range(2**20):
             gen.switch(cpu)
             if gen.tick(cpu):
                 gen.wake()
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
 
 
 OPS = ["switch", "tick", "tick_no_wake", "wait", "idle_enter", "idle_exit", "online", "offline"]
@@ -193,7 +193,7 @@ class Oracle:
         """Do `op` on CPU `i` where its mode allows it."""
         gen, cpu, mode = self.gen, self.gen.cpu(i), self.modes[i]
         if op == "wait":
-            self.waits.append((gen._start_poll(), {j for j, m in enumerate(self.modes) if m is Mode.RUNNING}))
+            self.waits.append((gen.start_poll(), {j for j, m in enumerate(self.modes) if m is Mode.RUNNING}))
         elif op == "online" and mode is Mode.OFFLINE:
             cpu.online()
             self.modes[i] = Mode.RUNNING
@@ -222,7 +222,7 @@ class Oracle:
         assert gen.nr_online == sum(m is not Mode.OFFLINE for m in self.modes)
 
     def released_too_early(self):
-        return any(owing and self.gen._poll(cookie) for cookie, owing in self.waits)
+        return any(owing and self.gen.poll(cookie) for cookie, owing in self.waits)
 
     def check(self):
         assert not self.released_too_early()
@@ -237,7 +237,7 @@ class Oracle:
                     self.apply("switch", i)
                     self.apply("tick", i)
                     self.check()
-        assert all(self.gen._poll(cookie) for cookie, _ in self.waits)
+        assert all(self.gen.poll(cookie) for cookie, _ in self.waits)
 
 
 steps = st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 3)), max_size=80)

@@ -23,8 +23,8 @@ def play(domain, script, begin_wait):
 
 def begin(gen):
     def wait():
-        cookie = gen._start_poll()
-        return lambda: gen._poll(cookie)
+        cookie = gen.start_poll()
+        return lambda: gen.poll(cookie)
 
     return wait
 
@@ -53,8 +53,8 @@ def test_1_step_by_step(continuous):
     gen.switch(0)
     assert not gen.tick(0)
     gen.switch(0)
-    cookie = gen._start_poll()
-    assert cookie == (3 if continuous else 2)
+    cookie = gen.start_poll()
+    assert cookie.generation == (3 if continuous else 2)
     gen.switch(1)
     assert gen.tick(1) == continuous            # on demand CPU 0's tick came before anybody waited, and did not count
     assert gen.generation == continuous
@@ -62,13 +62,13 @@ def test_1_step_by_step(continuous):
     gen.switch(1)
     assert gen.tick(1) == continuous
     assert gen.generation == 1 + continuous
-    assert not gen._poll(cookie)                # CPU 0 has not switched since the wait began
+    assert not gen.poll(cookie)                # CPU 0 has not switched since the wait began
     gen.switch(0)
     assert gen.tick(0) != continuous
     if continuous:
         gen.switch(1)
         assert gen.tick(1)
-    assert gen._poll(cookie)
+    assert gen.poll(cookie)
 
 
 def turns(domain, cpus, rounds=50):

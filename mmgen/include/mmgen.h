@@ -12,9 +12,10 @@
 #ifndef MMGEN_H
 #define MMGEN_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define MMGEN_ABI 1
+#define MMGEN_ABI 1                         /* of the layouts and the table below */
 
 #ifdef __cplusplus
 #include <atomic>
@@ -36,19 +37,33 @@ struct mm_cpu {                             /* 64 bytes, on a line of its own */
     MMGEN_ATOMIC(uint64_t) nr_mm_switches;
     MMGEN_ATOMIC(uint64_t) mm_switches[2];
     MMGEN_ATOMIC(uint32_t) mode;
-    uint32_t pad0;
-    MMGEN_ATOMIC(uint64_t) nr_opened;
-    uint64_t pad[3];
+    uint32_t ticked;
+    MMGEN_ATOMIC(uint64_t) nr_opened, nr_ticks;
+    uint64_t first_tick;
+    MMGEN_ATOMIC(uint64_t) nr_kicks;
 };
 
 struct mm_gen {                             /* 256 bytes; its mm_cpu[nr_cpus] follow */
-    uint32_t nr_cpus, continuous, increments, pad0[13];
+    MMGEN_ATOMIC(uint32_t) nr_cpus;
+    uint32_t continuous, increments, patience;
+    void (*kick)(void *arg, struct mm_gen *g);                  /* set before use: makes the CPUs that owe switch and tick */
+    void *kick_arg, *trace;
+#if UINTPTR_MAX == 0xffffffff
+    uint32_t pad_pointers[3];
+#endif
+    uint64_t pad0[3];
     MMGEN_ATOMIC(uint64_t) generation;
     uint64_t pad1[7];
     MMGEN_ATOMIC(uint64_t) goal;
     uint64_t pad2[7];
     MMGEN_ATOMIC(uint64_t) pending;
     uint64_t pad3[7];
+};
+
+struct mm_callback {                        /* the caller's memory, until fn is called */
+    struct mm_callback *next;
+    uint64_t cookie;
+    void (*fn)(struct mm_callback *callback);
 };
 
 /* Cookies are the generation that ends a grace period; timeouts are nanoseconds, -1 for none; an int is 0 or a negative errno:
@@ -63,11 +78,19 @@ struct mmgen_api {
     int (*mm_gen_poll)(struct mm_gen *g, uint64_t cookie);
     int (*mm_gen_wait_for)(struct mm_gen *g, uint64_t cookie, int64_t timeout_ns);
     int (*mm_gen_wait)(struct mm_gen *g, int64_t timeout_ns);
+    int (*mm_gen_register)(struct mm_gen *g);                   /* which CPU; -EBUSY: the domain is full */
     int (*mm_gen_online)(struct mm_gen *g, uint32_t cpu);
     int (*mm_gen_offline)(struct mm_gen *g, uint32_t cpu);
     int (*mm_gen_idle_enter)(struct mm_gen *g, uint32_t cpu);
     int (*mm_gen_idle_exit)(struct mm_gen *g, uint32_t cpu);
-    struct mm_gen *(*mm_gen_create)(uint32_t nr_cpus, uint64_t first_generation, uint64_t first_switches); /* all offline */
+    int (*mm_gen_owes)(struct mm_gen *g, uint32_t cpu);
+    void (*mm_gen_expedite)(struct mm_gen *g, uint64_t cookie);
+    void (*mm_gen_defer)(struct mm_gen *g, struct mm_callback *callback, void (*fn)(struct mm_callback *callback));
+    size_t (*mm_gen_run_callbacks)(struct mm_gen *g, size_t limit);
+    int (*mm_gen_barrier)(struct mm_gen *g, int64_t timeout_ns);
+    struct mm_callback *(*mm_gen_take_callbacks)(struct mm_gen *g);     /* those that never ran, after close */
+    /* Every CPU offline; mm_gen_register may let it grow to max_cpus. */
+    struct mm_gen *(*mm_gen_create)(uint32_t nr_cpus, uint32_t max_cpus, uint64_t first_generation, uint64_t first_switches);
     void (*mm_gen_close)(struct mm_gen *g);                     /* wakes every sleeper with -ESHUTDOWN */
     void (*mm_gen_after_fork)(struct mm_gen *g);                /* in a child, before anything else: its copy is dead */
     void (*mm_gen_destroy)(struct mm_gen *g);                   /* after close, when no thread is in a call nor owes a wake */

@@ -1,0 +1,1 @@
+# _trace has nothing for Python: its functions are for cimport (_trace.pxd).
