@@ -14,6 +14,7 @@ cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil
 
 # Sleep until all that was deferred before the call has run: 0, -ETIMEDOUT, -EINTR, -ESHUTDOWN.
 cdef int mm_gen_barrier(mm_gen *g, int64_t timeout_ns) noexcept nogil
+cdef void mm_gen_wake_barriers(mm_gen *g) noexcept nogil                # a part of mm_gen_run_callbacks
 cdef int mm_gen_barrier_until(mm_gen *g, uint64_t nr_deferred, int64_t timeout_ns) noexcept nogil
 
 # The cookie of the first that has not run; False: there is none.

@@ -66,11 +66,16 @@ cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil:
         nr += 1
         fetch_add_u64(&control.nr_run, 1, memory_order_release)             # pairs with mm_gen_barrier's acquire
     store_u32(&control.running, 0, memory_order_release)
+    if nr:
+        mm_gen_wake_barriers(g)
+    return nr
+
+
+cdef void mm_gen_wake_barriers(mm_gen *g) noexcept nogil:
     # Between the count and this load. Pairs with the fence in mm_gen_barrier_until: either sees the other.
     fence(memory_order_seq_cst)
-    if nr and load_u32(&control.barriers, memory_order_relaxed):
-        mm_wake_all(MM_LOW_HALF(&control.nr_run))
-    return nr
+    if load_u32(&control_of(g).barriers, memory_order_relaxed):
+        mm_wake_all(MM_LOW_HALF(&control_of(g).nr_run))
 
 
 cdef int mm_gen_barrier_until(mm_gen *g, uint64_t nr_deferred, int64_t timeout_ns) noexcept nogil:
@@ -83,7 +88,7 @@ cdef int mm_gen_barrier_until(mm_gen *g, uint64_t nr_deferred, int64_t timeout_n
         deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
     fetch_add_u32(&control.barriers, 1, memory_order_relaxed)
     while True:
-        fence(memory_order_seq_cst)     # pairs with mm_gen_run_callbacks'
+        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_barriers'
         nr = load_u64(&control.nr_run, memory_order_acquire)
         if <int64_t>(nr - nr_deferred) >= 0:
             err = 0

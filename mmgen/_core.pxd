@@ -80,6 +80,7 @@ cdef void mm_gen_wake(mm_gen *g) noexcept nogil         # after a tick that retu
 cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil
 cdef uint64_t mm_gen_begin(mm_gen *g, bint *opened) noexcept nogil      # start_poll in two halves, for who holds a lock: the second
 cdef void mm_gen_announce(mm_gen *g) noexcept nogil                     # is due if opened, and outside that lock
+cdef void mm_gen_wake_sleepers(mm_gen *g) noexcept nogil                # a part of mm_gen_wake
 cdef bint mm_gen_poll(mm_gen *g, uint64_t cookie) noexcept nogil
 cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcept nogil
 cdef int mm_gen_wait(mm_gen *g, int64_t timeout_ns) noexcept nogil

@@ -188,7 +188,7 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
         opened = True
 
 
-cdef void wake_sleepers(mm_gen *g) noexcept nogil:
+cdef void mm_gen_wake_sleepers(mm_gen *g) noexcept nogil:
     # Between the opener's store of generation and this load. Pairs with the fence of mm_gen_wait_for, between counting itself and
     # its load of generation: either this sees the sleeper or the sleeper sees the generation.
     fence(memory_order_seq_cst)
@@ -222,7 +222,7 @@ cdef void kick_holdouts(mm_gen *g) noexcept nogil:
 
 # A generation was opened, or the goal was raised by who is in a hurry.
 cdef void mm_gen_announce(mm_gen *g) noexcept nogil:
-    wake_sleepers(g)
+    mm_gen_wake_sleepers(g)
     kick_holdouts(g)
 
 
@@ -299,7 +299,7 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
         deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
     fetch_add_u32(&control.sleepers, 1, memory_order_relaxed)
     while True:
-        fence(memory_order_seq_cst)     # pairs with wake_sleepers' and mm_gen_close's (_lifetime)
+        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_sleepers' and mm_gen_close's (_lifetime)
         gen = load_u64(&g.generation, memory_order_acquire)                 # as mm_gen_poll's
         if <int64_t>(gen - cookie) >= 0:
             err = 0

@@ -3,12 +3,10 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 
+from mmgen._callbacks cimport mm_gen_wake_barriers
 from mmgen._control cimport CONTROL_BYTES, control_of, mm_control
-from mmgen._core cimport MM_CLOSED, MM_DRIVERLESS, MM_OFFLINE, MM_PARITY_SHIFT, mm_cpu, mm_cpu_of
-from mmgen._sleep cimport (
-    MM_LOW_HALF, mm_sleep_after_fork, mm_wake_all, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_unlock, sched_yield,
-)
+from mmgen._core cimport MM_CLOSED, MM_DRIVERLESS, MM_OFFLINE, MM_PARITY_SHIFT, mm_cpu, mm_cpu_of, mm_gen_wake_sleepers
+from mmgen._sleep cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, sched_yield
 from mmgen._stdatomic cimport (
     exchange_u32, fence, load_u32, memory_order_acquire, memory_order_relaxed, memory_order_seq_cst, store_u32, store_u64,
 )
@@ -59,15 +57,14 @@ cdef void mm_gen_close(mm_gen *g) noexcept nogil:
     fence(memory_order_seq_cst)
     # The acquires pair with the release with which each leaves.
     while load_u32(&control_of(g).sleepers, memory_order_acquire) or load_u32(&control_of(g).barriers, memory_order_acquire):
-        mm_wake_all(MM_LOW_HALF(&g.generation))
-        mm_wake_all(MM_LOW_HALF(&control_of(g).nr_run))
+        mm_gen_wake_sleepers(g)
+        mm_gen_wake_barriers(g)
         sched_yield()
 
 
 # In the child, the only thread left: whoever held the lock, slept or drove a CPU is in the parent.
 cdef void mm_gen_after_fork(mm_gen *g) noexcept nogil:
     cdef uint32_t cpu
-    mm_sleep_after_fork()
     pthread_mutex_init(&control_of(g).lock, NULL)
     pthread_mutex_init(&control_of(g).queue_lock, NULL)
     store_u32(&control_of(g).sleepers, 0, memory_order_relaxed)

@@ -33,7 +33,7 @@ static inline int64_t mm_now(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-#ifdef __linux__
+#if defined(__linux__) && !defined(MMGEN_NO_FUTEX)          /* the tests build the other half on Linux, too */
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -61,11 +61,8 @@ static inline void mm_wake_all(void *word)
     syscall(MM_FUTEX, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
 }
 
-static inline void mm_sleep_after_fork(void)
-{
-}
-
 #else
+/* Each module that includes this has a table of its own: who sleeps on a word and who wakes it do so in one module. */
 static struct { pthread_mutex_t lock; pthread_cond_t changed; } mm_parking[16] = {
 #define MM_PLACE {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER}
     MM_PLACE, MM_PLACE, MM_PLACE, MM_PLACE, MM_PLACE, MM_PLACE, MM_PLACE, MM_PLACE,
@@ -105,12 +102,17 @@ static inline void mm_wake_all(void *word)
 }
 
 /* In a child, whose other threads are gone. */
-static inline void mm_sleep_after_fork(void)
+static void mm_parking_reset(void)
 {
     for (int i = 0; i < 16; i++) {
         pthread_mutex_init(&mm_parking[i].lock, NULL);
         pthread_cond_init(&mm_parking[i].changed, NULL);
     }
+}
+
+__attribute__((constructor)) static void mm_parking_begin(void)
+{
+    pthread_atfork(NULL, NULL, mm_parking_reset);
 }
 #endif
 #endif

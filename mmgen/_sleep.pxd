@@ -5,7 +5,6 @@ cdef extern from "_sleep.h" nogil:
     int64_t mm_now() noexcept
     int mm_sleep(void *word, uint32_t seen, int64_t deadline) noexcept
     void mm_wake_all(void *word) noexcept
-    void mm_sleep_after_fork() noexcept
     void *MM_LOW_HALF(void *word) noexcept
     void mm_cpu_relax() noexcept
     int sched_yield() noexcept

@@ -91,7 +91,7 @@ def test_busy_and_idle_workloads():
 def test_no_waits():
     r = report("--workload", "busy", "--rate", 0, "--seconds", 0.1)
     assert r["waits"] == 0
-    assert r["verdict"] == "No wait ended, so there is nothing to say about what one costs."
+    assert r["verdict"].startswith("No wait ended, so there is nothing to say about what one costs")
 
 
 @pytest.mark.parametrize(("args", "says"), [
