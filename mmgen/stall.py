@@ -26,9 +26,9 @@ class StalledCpu:
     behind: int
     """generations that are still to end before the wait does"""
     ticks: int
-    """its ticks since the wait began"""
+    """its ticks since the wait began, or at most 10 ms after"""
     switches: int
-    """its switches since the wait began"""
+    """its switches since then"""
     thread: str | None
     """the name of its thread, where a Machine or register() knows it"""
     core: int | None
@@ -62,7 +62,7 @@ class StallReport:
 
 
 def report(gen: "MmGen", cookie: Cookie, before: Counters, seconds: float) -> StallReport:
-    """Who holds up `cookie`; `before` is what _counters() said when the wait began, `seconds` ago."""
+    """Who holds up `cookie`; `before` is what _counters() said when the wait had just begun, `seconds` ago."""
     generation = gen.generation
     behind = (cookie.generation - generation) % 2**64
     now = gen._counters()
