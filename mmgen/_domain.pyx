@@ -7,7 +7,7 @@ cimport cython
 from cpython.exc cimport PyErr_WriteUnraisable
 from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -28,6 +28,7 @@ from mmgen._trace cimport mm_trace_create, mm_trace_read
 
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object number, void *if_too_large) except? -1
+    PyObject *PyObject_CallObject(object fn, object args)           # NULL with the error set, which nothing here looks at
 
 INTERRUPTED = -EINTR
 TIMED_OUT = -ETIMEDOUT
@@ -83,23 +84,25 @@ cdef object taken(mm_callback *callback):
     return call
 
 
+# Call fn(*args); what it raises goes to sys.unraisablehook. Not by `except`, which takes the error from where the hook's caller looks.
+cdef void call(object fn, tuple args) noexcept:
+    cdef PyObject *result = PyObject_CallObject(fn, args)
+    if result is NULL:
+        PyErr_WriteUnraisable(fn)
+    Py_XDECREF(result)
+
+
 cdef void run_py(mm_callback *callback) noexcept nogil:
     with gil:
         fn, args = taken(callback)
         if fn is not None:
-            try:
-                fn(*args)
-            except BaseException:
-                PyErr_WriteUnraisable(fn)
+            call(fn, args)
 
 
 cdef void kick_py(void *arg, mm_gen *g) noexcept nogil:
     with gil:
         gen = <MmGen>arg
-        try:
-            gen.kick(gen.holdouts())
-        except BaseException:
-            PyErr_WriteUnraisable(gen.kick)
+        call(gen.kick, (gen.holdouts(),))
 
 
 # ---- the domain -----------------------------------------------------------------------------------------------------------------
