@@ -181,38 +181,44 @@ cdef void run_replay(driver *d, int64_t begin, const step *steps, size_t nr) noe
         stopped(d, 1 << 62)
 
 
+cdef struct kickable:
+    uint32_t nr                         # of the machine's own CPUs: register() may have let the domain grow past them
+    driver **drivers
+
+
 # The IPI of a machine: mm_gen.kick, with the machine's drivers, one a CPU.
 cdef void kick(void *arg, mm_gen *g) noexcept nogil:
-    cdef driver **drivers = <driver **>arg
+    cdef kickable *machine = <kickable *>arg
     cdef uint32_t cpu
-    for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
+    for cpu in range(machine.nr):
         if mm_gen_owes(g, cpu):
-            tell(drivers[cpu], TO_SWITCH)
+            tell(machine.drivers[cpu], TO_SWITCH)
 
 
 cdef class Kicks:
     """Where a machine's kick finds its drivers."""
 
-    cdef driver **drivers
+    cdef kickable machine
     cdef list keep
 
     def __cinit__(self, list drivers not None):
         self.keep = drivers
-        self.drivers = <driver **>malloc(len(drivers) * sizeof(void *))
-        if self.drivers is NULL:
+        self.machine.nr = len(drivers)
+        self.machine.drivers = <driver **>malloc(len(drivers) * sizeof(void *))
+        if self.machine.drivers is NULL:
             raise MemoryError(f"no memory for {len(drivers)} drivers")
         for i, one in enumerate(drivers):
-            self.drivers[i] = &(<Driver?>one).d
+            self.machine.drivers[i] = &(<Driver?>one).d
 
     def __dealloc__(self):
-        free(self.drivers)
+        free(self.machine.drivers)
 
 
 def supply_kick(MmGen gen not None, list drivers not None):
     """Give `gen`, before its first wait, a kick that makes the CPUs of `drivers` (one a CPU, in order) switch and tick at once."""
     cdef Kicks kicks = Kicks(drivers)
     gen.keep = kicks
-    gen.g.kick_arg = kicks.drivers
+    gen.g.kick_arg = &kicks.machine
     gen.g.kick = kick
 
 
