@@ -6,8 +6,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 from mmgen._core cimport mm_callback, mm_gen
 
-# Run fn(callback) after a grace period, by whoever calls mm_gen_run_callbacks() then.
-cdef void mm_gen_defer(mm_gen *g, mm_callback *callback, void (*fn)(mm_callback *callback) noexcept nogil) noexcept nogil
+# Run fn(callback) after a grace period, by whoever calls mm_gen_run_callbacks() then. 0, or -ESHUTDOWN: the domain is closed, and
+# the callback still the caller's.
+cdef int mm_gen_defer(mm_gen *g, mm_callback *callback, void (*fn)(mm_callback *callback) noexcept nogil) noexcept nogil
 
 # Run what is due, at most `limit` callbacks; how many. One thread at a time: another that calls meanwhile runs none.
 cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil

@@ -15,12 +15,16 @@ from mmgen._stdatomic cimport (
 )
 
 
-cdef void mm_gen_defer(mm_gen *g, mm_callback *callback, void (*fn)(mm_callback *callback) noexcept nogil) noexcept nogil:
+cdef int mm_gen_defer(mm_gen *g, mm_callback *callback, void (*fn)(mm_callback *callback) noexcept nogil) noexcept nogil:
     cdef mm_control *control = control_of(g)
     cdef bint opened
     callback.fn = fn
     callback.next = NULL
     pthread_mutex_lock(&control.queue_lock)
+    # Under the lock: who closes, and then takes what is left, finds this callback, or this finds the domain closed.
+    if load_u32(&control.state, memory_order_relaxed) != MM_OPEN:
+        pthread_mutex_unlock(&control.queue_lock)
+        return -ESHUTDOWN
     callback.cookie = mm_gen_begin(g, &opened)
     control.last[0] = callback
     control.last = &callback.next
@@ -28,6 +32,7 @@ cdef void mm_gen_defer(mm_gen *g, mm_callback *callback, void (*fn)(mm_callback 
     pthread_mutex_unlock(&control.queue_lock)
     if opened:
         mm_gen_announce(g)              # may kick, and a kick may call anything
+    return 0
 
 
 # Cut off and return the callbacks at the front that are due, at most `limit`.

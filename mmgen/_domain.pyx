@@ -312,6 +312,7 @@ cdef class MmGen:
 
     def _defer(self, fn, tuple args, /):
         cdef py_callback *callback
+        cdef int err
         check_open(self)
         callback = <py_callback *>malloc(sizeof(py_callback))
         if callback is NULL:
@@ -320,7 +321,10 @@ cdef class MmGen:
         Py_INCREF(call)
         callback.call = <PyObject *>call
         with nogil:
-            mm_gen_defer(self.g, &callback.callback, run_py)
+            err = mm_gen_defer(self.g, &callback.callback, run_py)
+        if err:
+            taken(&callback.callback)
+            check_open(self)
 
     def _run_callbacks(self, size_t limit, /):
         return mm_gen_run_callbacks(self.g, limit)

@@ -85,7 +85,7 @@ struct mmgen_api {
     int (*mm_gen_idle_exit)(struct mm_gen *g, uint32_t cpu);
     int (*mm_gen_owes)(struct mm_gen *g, uint32_t cpu);
     void (*mm_gen_expedite)(struct mm_gen *g, uint64_t cookie);
-    void (*mm_gen_defer)(struct mm_gen *g, struct mm_callback *callback, void (*fn)(struct mm_callback *callback));
+    int (*mm_gen_defer)(struct mm_gen *g, struct mm_callback *callback, void (*fn)(struct mm_callback *callback));
     size_t (*mm_gen_run_callbacks)(struct mm_gen *g, size_t limit);
     int (*mm_gen_barrier)(struct mm_gen *g, int64_t timeout_ns);
     struct mm_callback *(*mm_gen_take_callbacks)(struct mm_gen *g);     /* those that never ran, after close */
