@@ -7,7 +7,7 @@ generation have the same cookie, or the one before it: they share a grace period
 from libc.stdint cimport INT64_MAX, uint32_t
 
 from mmgen._control cimport control_of, mm_control
-from mmgen._core cimport MM_OPEN, mm_gen_announce, mm_gen_begin, mm_gen_poll
+from mmgen._core cimport MM_DRIVERLESS, MM_OPEN, mm_gen_announce, mm_gen_begin, mm_gen_poll
 from mmgen._sleep cimport ESHUTDOWN, MM_LOW_HALF, mm_now, mm_sleep, mm_wake_all, pthread_mutex_lock, pthread_mutex_unlock
 from mmgen._stdatomic cimport (
     exchange_u32, fence, fetch_add_u32, fetch_add_u64, fetch_sub_u32, load_u32, load_u64, memory_order_acquire,
@@ -60,6 +60,8 @@ cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil:
     cdef mm_callback *callback
     cdef mm_callback *next
     cdef size_t nr = 0
+    if load_u32(&control.state, memory_order_relaxed) == MM_DRIVERLESS:
+        return 0                        # the parent runs them
     # Acquire, pairs with the release below: the callbacks of one runner come after those of the one before.
     if exchange_u32(&control.running, 1, memory_order_acquire):
         return 0

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mmgen.domain import MmGen
 
 LINGER_S = 1.0                  # how long the reclaimer thread stays when there is nothing to do
+SLICE_S = 0.04                  # how long a thread sleeps at a time where Ctrl-C, close() or the end of a batch might go unnoticed
+SLICE_NS = int(SLICE_S * 1e9)
 
 
 class Callback(NamedTuple):
@@ -38,70 +40,125 @@ class Reclaimer:
         self.max_pending = max_pending
         self.when_full = when_full
         self.threaded = threaded
+        self.lost: list[Callback] = []
+        """what a closed domain never ran, until close() returns it"""
+        self._runners: set[int] = set()                         # threads in run(), by their ident
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child: the thread is in the parent, and who knows who held the lock."""
         self.thread: threading.Thread | None = None
-        self._room = threading.Condition(threading.RLock())     # a kick may defer, within a defer
-        self._more = threading.Event()
+        # Reentrant: a kick, a signal's handler or a finalizer may defer within a defer.
+        self._changed = threading.Condition(threading.RLock())
         self._sleeping = False
+        self._joining = 0                                       # defers that have found room, and are not counted as pending yet
 
     def defer(self, gen: "MmGen", fn: Callable[..., object] | None, args: tuple[Any, ...], bounded: bool = True) -> None:
         """Queue fn(*args); see MmGen.defer()."""
+        if self.threaded and self.thread is None:
+            gen._check_open()
+            self._start(gen)                                    # first, since it may fail
         if bounded and self.max_pending is not None:
-            with self._room:
-                while gen.nr_deferred - gen.nr_run >= self.max_pending:
-                    if self.when_full == "raise" or threading.current_thread() is self.thread:
-                        raise FullError(f"{self.max_pending} callbacks are pending, as many as max_pending allows")
-                    gen._check_open()
-                    self._rouse(gen)
-                    self._room.wait(0.04)                       # in slices, so that Ctrl-C and close() are noticed
-                gen._defer(fn, args)
+            joined = False
+            try:
+                with self._changed:
+                    while self._joining + gen.nr_deferred - gen.nr_run >= self.max_pending:
+                        if self.when_full == "raise" or self.in_callback():
+                            raise FullError(f"{self.max_pending} callbacks are pending, as many as max_pending allows")
+                        gen._check_open()
+                        gen._check_waiter()
+                        self._rouse(gen)
+                        self._changed.wait(SLICE_S)
+                    self._joining += 1
+                    joined = True
+                gen._defer(fn, args)                            # without the lock: it may kick, and a kick may call anything
+            finally:
+                if joined:
+                    with self._changed:
+                        self._joining -= 1
         else:
             gen._defer(fn, args)
         if self.threaded:
             self._rouse(gen)
 
+    def _start(self, gen: "MmGen") -> None:
+        with self._changed:
+            if self.thread is None:
+                thread = threading.Thread(target=self._reclaim, args=(gen,), name="mmgen-reclaimer", daemon=True)
+                thread.start()
+                self.thread = thread
+
     def _rouse(self, gen: "MmGen") -> None:
         if self.thread is None:
-            with self._room:
-                if self.thread is None:
-                    self.thread = threading.Thread(target=self._loop, args=(gen,), name="mmgen-reclaimer", daemon=True)
-                    self.thread.start()
+            self._start(gen)
         elif self._sleeping:
-            self._more.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def in_callback(self) -> bool:
+        """Whether the calling thread runs callbacks just now."""
+        return threading.get_ident() in self._runners
 
     def run(self, gen: "MmGen", limit: int | None = None) -> int:
         """Run what is due; how many."""
-        nr = gen._run_callbacks((1 << 63) - 1 if limit is None else limit)
+        if self.in_callback():
+            return 0
+        try:
+            self._runners.add(threading.get_ident())
+            nr = gen._run_callbacks((1 << 63) - 1 if limit is None else limit)
+        finally:
+            self._runners.discard(threading.get_ident())
         if nr and self.max_pending is not None:
-            with self._room:
-                self._room.notify_all()
+            with self._changed:
+                self._changed.notify_all()
         return nr
+
+    def _reclaim(self, gen: "MmGen") -> None:
+        try:
+            self._loop(gen)
+        except BaseException:                                   # MemoryError, or an on_stall that exits
+            self.thread = None                                  # the next defer starts another
+            raise
 
     def _loop(self, gen: "MmGen") -> None:
         while True:
-            self.run(gen)
             cookie = gen._first_callback()
             try:
                 if cookie is not None:
-                    gen._sleep(cookie, -1)
+                    gen._sleep(cookie, -1, record=False)
+                    if not self.run(gen):                       # another thread runs them
+                        with self._changed:
+                            self._changed.wait(SLICE_S)
                     continue
                 gen._check_open()
             except ClosedError:
                 break
-            self._sleeping = True                               # from here on a defer sets _more
-            if gen._first_callback() is None:
-                self._more.wait(LINGER_S)
-            self._sleeping = False
-            self._more.clear()
-            if gen._first_callback() is None:
-                with self._room:
-                    self.thread = None                          # from here on a defer starts another
-                    if gen._first_callback() is None:
-                        return
-                    self.thread = threading.current_thread()
+            with self._changed:
+                self._sleeping = True                           # from here on a defer notifies
+                if gen._first_callback() is None and not gen.closed:
+                    self._changed.wait(LINGER_S)
+                self._sleeping = False
+                self.thread = None                              # from here on a defer starts another
+                if gen._first_callback() is None:
+                    return
+                self.thread = threading.current_thread()
+        self.abandon(gen)
+
+    def abandon(self, gen: "MmGen") -> None:
+        """Give up what a closed domain has not run: awaits fail now, and the rest is lost."""
+        calls = gen._take_callbacks()
+        try:
+            gen._check_open()
+        except ClosedError as error:
+            for fn, args in calls:
+                if isinstance(fn, Resolve):
+                    fn.fail(type(error)(*error.args))
+                else:
+                    self.lost.append(Callback(fn, args))
 
     def barrier(self, gen: "MmGen", timeout_ns: int) -> bool:
         """Whether all that is queued now has run within `timeout_ns` (-1: for ever)."""
-        if threading.current_thread() is self.thread:
+        if self.in_callback():
             raise RuntimeError("barrier() in a callback would wait for itself")
         wanted = gen.nr_deferred
         begin = time.monotonic_ns()
@@ -109,23 +166,28 @@ class Reclaimer:
         def left() -> int:
             return -1 if timeout_ns < 0 else max(begin + timeout_ns - time.monotonic_ns(), 0)
 
+        def sleep(ns: int) -> int:                              # in slices: who runs a batch wakes nobody before its end
+            return gen._barrier(wanted, ns if 0 <= ns < SLICE_NS else SLICE_NS)
+
         while (gen.nr_run - wanted) % 2**64 >= 2**63:           # nr_run < wanted
             gen._check_open()
             if self.threaded:
                 self._rouse(gen)
-                if gen._in_slices(lambda ns: gen._barrier(wanted, ns), left()) == TIMED_OUT:
+                if gen._in_slices(sleep, left()) == TIMED_OUT:
                     return False
             else:
                 cookie = gen._first_callback()
-                if cookie is not None and not gen._sleep(cookie, left()):
+                if cookie is not None and not gen._sleep(cookie, left(), record=False):
                     return False
-                self.run(gen)
+                if not self.run(gen) and sleep(left()) == TIMED_OUT and left() == 0:        # another thread runs them
+                    return False
         return True
 
     def join(self) -> None:
         """Wait for the thread, of a closed domain, to end."""
-        self._more.set()
         thread = self.thread
+        with self._changed:
+            self._changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 

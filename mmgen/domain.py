@@ -258,8 +258,8 @@ class MmGen(_domain.MmGen):
         self.wait_latency.record(time.monotonic_ns() - begin)
         return True
 
-    def _sleep(self, cookie: Cookie, timeout_ns: int) -> bool:
-        """Wait for `cookie` for `timeout_ns` (-1: for ever), and report it if it stalls."""
+    def _sleep(self, cookie: Cookie, timeout_ns: int, record: bool = True) -> bool:
+        """Wait for `cookie` for `timeout_ns` (-1: for ever), and report it if it stalls. record: it is a user's wait."""
         begin = time.monotonic_ns()
 
         def until(ns: int) -> int:
@@ -278,7 +278,8 @@ class MmGen(_domain.MmGen):
             err = until(timeout_ns)
         if err == TIMED_OUT:
             return False
-        self.wait_latency.record(time.monotonic_ns() - begin)
+        if record:
+            self.wait_latency.record(time.monotonic_ns() - begin)
         return True
 
     def _in_slices(self, sleep: Callable[[int], int], timeout_ns: int) -> int:
@@ -312,7 +313,8 @@ class MmGen(_domain.MmGen):
         """Run fn(*args) after a grace period, in the order of the calls: on the reclaimer thread, or in run_callbacks().
 
         What it raises goes to sys.unraisablehook, and the rest still runs. All that is deferred in one generation shares a grace
-        period. Raises FullError, or blocks until there is room, where max_pending are pending; ClosedError; TypeError.
+        period. Where max_pending are pending it raises FullError, or blocks until there is room; in a callback, which would wait for
+        itself, it raises. Raises ClosedError; TypeError; WrongThreadError where it would block a running CPU of a checked domain.
         """
         if not callable(fn):
             raise TypeError(f"{fn!r} is not callable")
@@ -359,6 +361,11 @@ class MmGen(_domain.MmGen):
 
     # ---- the end
 
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._reclaimer.after_fork()
+        self._stall_lock = threading.Lock()
+
     def close(self, timeout: float | None = 0.0) -> list[Callback]:
         """End the domain: every waiter, now and later, gets ClosedError, and so does who drives a CPU. Closing twice is fine.
 
@@ -366,21 +373,16 @@ class MmGen(_domain.MmGen):
         ran are returned, in order, and logged as a warning; awaits among them raise ClosedError.
         """
         timeout_ns = to_ns(timeout)
-        if not self.closed and threading.current_thread() is not self._reclaimer.thread:
-            try:
-                if timeout_ns:
+        try:
+            if timeout_ns and not self.closed and not self._reclaimer.in_callback():
+                with contextlib.suppress(ClosedError):          # somebody else has closed it meanwhile
                     self._reclaimer.barrier(self, timeout_ns)
-            finally:
-                self._close()
-        self._close()
+        finally:
+            self._close()
         self._reclaimer.join()
         self.run_callbacks()
-        lost = []
-        for fn, args in self._take_callbacks():
-            if isinstance(fn, Resolve):
-                fn.fail(ClosedError("the domain is closed"))
-            else:
-                lost.append(Callback(fn, args))
+        self._reclaimer.abandon(self)
+        lost, self._reclaimer.lost = self._reclaimer.lost, []
         if lost:
             logger.warning("a domain was closed before %d callbacks could run, the first %r", len(lost), lost[0])
         return lost
