@@ -132,12 +132,34 @@ class RegisteredCpu(Cpu):
     def leave(self) -> None:
         """Take the CPU offline and give it back. Twice is fine, and so it is in a closed domain. The thread's own call."""
         if not self._left:
-            self._left = True
-            gen = cast(MmGen, self.gen)
-            gen.threads.pop(self.index, None)
-            with contextlib.suppress(ClosedError, ReferenceError):
+            self._leave()
+            of_thread.registered.forget(self)
+
+    def offline(self) -> None:
+        """As leave(), but RuntimeError once it has left: the CPU may be another thread's by then."""
+        if self._left:
+            cast(MmGen, self.gen)._check_open()
+            raise RuntimeError(f"offline() on CPU {self.index}, which this thread has left")
+        self.leave()
+
+    def online(self) -> None:
+        """RuntimeError, always: who has left takes whatever CPU is free, by register()."""
+        cast(MmGen, self.gen)._check_open()
+        raise RuntimeError(f"online() on CPU {self.index}, which is registered: register() again")
+
+    def _leave(self) -> None:
+        gen = cast(MmGen, self.gen)
+        self._left = True                               # both before the CPU may be another thread's
+        thread = gen.threads.pop(self.index, None)
+        try:
+            with contextlib.suppress(ClosedError):
                 if self.mode is not Mode.OFFLINE:
-                    self.offline()
+                    super().offline()
+        except WrongThreadError:
+            self._left = False
+            if thread is not None:
+                gen.threads[self.index] = thread
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -418,14 +440,23 @@ class Registered:
 
     def __init__(self) -> None:
         self.cpus: list[RegisteredCpu] = []
+        self.pid = os.getpid()
 
     def add(self, cpu: RegisteredCpu) -> None:
-        """Remember `cpu`, and forget those that have left."""
-        self.cpus = [*(old for old in self.cpus if not old._left), cpu]
+        """Remember `cpu`."""
+        if self.pid != os.getpid():
+            self.cpus, self.pid = [], os.getpid()       # the parent's are none of ours
+        self.cpus = [*self.cpus, cpu]
+
+    def forget(self, cpu: RegisteredCpu) -> None:
+        """`cpu` has left."""
+        self.cpus = [other for other in self.cpus if other is not cpu]
 
     def __del__(self) -> None:
-        for cpu in self.cpus:
-            cpu.leave()
+        if self.pid == os.getpid():                     # else it dies in a forked child, for a thread of the parent, before _after_fork
+            for cpu in self.cpus:
+                if not cpu._left:
+                    cpu._leave()
 
 
 class OfThread(threading.local):
