@@ -317,8 +317,8 @@ class MmGen(_domain.MmGen):
 
     def _report_stall(self, cookie: Cookie, before: list[tuple[int, int, int, int, int]], seconds: float) -> None:
         with self._stall_lock:
-            if self._stalled == self.generation:
-                return                                  # another waiter has said it
+            if self._stalled == self.generation or self.poll(cookie):
+                return                                  # another waiter has said it; it has just ended
             self._stalled = self.generation
             self._nr_stalls += 1
         stall = report(self, cookie, before, seconds)

@@ -64,10 +64,11 @@ class StallReport:
 def report(gen: "MmGen", cookie: Cookie, before: Counters, seconds: float) -> StallReport:
     """Who holds up `cookie`; `before` is what _counters() said when the wait had just begun, `seconds` ago."""
     generation = gen.generation
-    behind = (cookie.generation - generation) % 2**64
-    now = gen._counters()
+    behind = 0 if gen.poll(cookie) else (cookie.generation - generation) % 2**64
+    owing = gen._owing()
+    now = gen._counters()                               # second: it has every CPU that owes, though the domain may just grow
     cpus = []
-    for index, mode, _ in gen._owing():
+    for index, mode, _ in owing:
         _, switches, ticks, _, _ = before[index] if index < len(before) else (0, 0, 0, 0, 0)
         thread = gen.threads.get(index)
         made = (now[index][1] - switches) % 2**64
