@@ -24,7 +24,7 @@ cdef struct mm_cpu:                 # 64 bytes, written by the CPU's own thread,
     uint32_t ticked                 # the low half of the generation that first_tick is of
     atomic_u64 nr_opened            # generations that this CPU was the last to complete
     atomic_u64 nr_ticks             # ticks that somebody wanted: on demand, those while somebody waited
-    uint64_t first_tick             # nr_ticks at the CPU's first tick of a generation, where there is a patience
+    uint64_t first_tick             # nr_ticks before the CPU's first tick of a generation, where there is a patience
     atomic_u64 nr_kicks             # how often it was named a holdout, by whoever did
 
 cdef struct mm_callback:            # _callbacks.pxd

@@ -69,15 +69,16 @@ cdef inline void open_next(mm_gen *g, uint64_t gen, uint64_t was) noexcept nogil
     store_u64(&g.generation, gen + 1, memory_order_release)
 
 
-# Whether the caller has ticked in generation gen so often that its holdouts are to be kicked, and is the first to say so.
+# Whether the caller has ticked, and not counted, in generation gen so often that its holdouts are to be kicked, and is the first to
+# say so. Only while somebody waits: a generation that is counted for nobody would else use up its one kick.
 cdef inline bint impatient(mm_gen *g, mm_cpu *c, uint64_t gen) noexcept nogil:
     cdef uint64_t ticks
-    if g.patience == 0:
+    if g.patience == 0 or not waited_for(g):
         return False
     ticks = load_u64(&c.nr_ticks, memory_order_relaxed)
     if c.ticked != <uint32_t>gen:
         c.ticked = <uint32_t>gen
-        c.first_tick = ticks
+        c.first_tick = ticks - 1            # this tick is the first
     if ticks - c.first_tick < g.patience or load_u64(&control_of(g).impatient, memory_order_relaxed) == gen:
         return False
     store_u64(&control_of(g).impatient, gen, memory_order_relaxed)      # mm_gen_wake looks at it; the same thread calls that
@@ -406,6 +407,7 @@ cdef void bring_up(mm_gen *g, uint32_t cpu) noexcept nogil:
     nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
     store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
     store_u64(&c.mm_switches[parity ^ 1], nr, memory_order_relaxed)
+    c.ticked = <uint32_t>(load_u64(&g.generation, memory_order_relaxed) - 1)        # has not ticked in this one
     store_u32(&c.mode, MM_RUNNING, memory_order_relaxed)                    # read under the lock, which orders it
     note(g, cpu, MM_TRACE_ONLINE, 0)
 
