@@ -254,10 +254,14 @@ cdef class MmGen:
             err = mm_gen_wait_for(self.g, generation, timeout_ns)
         return ended(self, err)
 
-    def _expedite(self, Cookie cookie not None, /):
-        cdef uint64_t generation = own_cookie(self, cookie)
+    def _check_kick(self):
+        """ValueError for a domain without a kick."""
         if self.g.kick is NULL:
             raise ValueError("expedite=True needs a domain with a kick")
+
+    def _expedite(self, Cookie cookie not None, /):
+        cdef uint64_t generation = own_cookie(self, cookie)
+        self._check_kick()
         with nogil:
             mm_gen_expedite(self.g, generation)
 

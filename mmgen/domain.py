@@ -11,6 +11,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 import time
 import weakref
@@ -250,6 +251,8 @@ class MmGen(_domain.MmGen):
         """
         timeout_ns = to_ns(timeout)
         self._check_waiter()
+        if expedite:
+            self._check_kick()
         cookie = self.start_poll()
         if expedite:
             self._expedite(cookie)
@@ -452,8 +455,9 @@ class Registered:
         """`cpu` has left."""
         self.cpus = [other for other in self.cpus if other is not cpu]
 
-    def __del__(self) -> None:
-        if self.pid == os.getpid():                     # else it dies in a forked child, for a thread of the parent, before _after_fork
+    def __del__(self, getpid: Callable[[], int] = os.getpid, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Another pid: it dies in a forked child, for a thread of the parent, before _after_fork. At exit the modules are gone.
+        if self.pid == getpid() and not exiting():
             for cpu in self.cpus:
                 if not cpu._left:
                     cpu._leave()
