@@ -40,7 +40,7 @@ class CpuStats:
     """the real core that its thread is pinned to; None where the system cannot pin a thread"""
     mode: Mode
     switches: int
-    """of the workload; that a CPU drops its mm to idle is not counted"""
+    """of the workload; that a CPU drops its mm to idle is not counted, but of a Calls workload, whose every switch is its own"""
     ticks: int
     """while it ran; an idle CPU has none"""
     missed_ticks: int
@@ -104,6 +104,7 @@ class Machine:
         self.error: MachineError | None = None
         """why the machine ended, if a thread of it died"""
         self._first_generation = self.gen.generation
+        self._first_switches = self.gen.cpu(0).switches
         self._drivers = [Driver(self.gen, cpu, round(1e9 / hz) if hz else 0) for cpu in range(cpus)]
         supply_kick(self.gen, self._drivers)
         self._threads: list[threading.Thread] = []
@@ -231,7 +232,8 @@ class Machine:
             waits=self.gen.nr_waits,
             wait_latency=self.gen.wait_latency,
             cpus=tuple(
-                CpuStats(index=cpu.index, core=core, mode=cpu.mode, switches=driver.switches, ticks=driver.ticks,
+                CpuStats(index=cpu.index, core=core, mode=cpu.mode, ticks=driver.ticks,
+                         switches=(cpu.switches - self._first_switches) % 2**64 if isinstance(self.workload, Calls) else driver.switches,
                          missed_ticks=driver.missed, lateness=driver.late, opened=cpu.opened, idle_s=driver.idle_ns / 1e9)
                 for cpu, driver, core in zip(map(self.gen.cpu, range(self.cpus)), self._drivers, self.cores, strict=True)),
         )
