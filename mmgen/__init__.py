@@ -4,6 +4,7 @@ MmGen       a domain of CPUs: gen.wait() returns when every CPU that ran has swi
 Cpu         one CPU of it, for the one thread that is that CPU
 Machine     CPUs that are real threads, pinned to cores, with a tick and a workload
 """
+from mmgen import _interpreter  # noqa: F401 - first: refuses a sub-interpreter
 from mmgen.domain import (
     Callback,
     ClosedError,
