@@ -381,7 +381,7 @@ class MmGen(_domain.MmGen):
         events = self._events()
         if events is None:
             raise ValueError("the domain keeps no events: MmGen(..., trace=N) keeps N for each CPU")
-        from mmgen.perfetto import write                # noqa: PLC0415 - needs an extra
+        from mmgen.perfetto import write  # noqa: PLC0415 - needs an extra
         write(path, events)
 
     # ---- the end
