@@ -1,11 +1,28 @@
 # cython: language_level=3, freethreading_compatible=True
 """Rings of events: a writer takes the next place and never waits; a reader takes what is whole."""
+import enum
+
 from libc.stdlib cimport calloc, free
 
 from mmgen._sleep cimport mm_now
 from mmgen._stdatomic cimport (
     fence, fetch_add_u64, load_u64, memory_order_acquire, memory_order_relaxed, memory_order_release, store_u64,
 )
+
+
+class TraceEvent(enum.IntEnum):
+    """What happened, as mm_trace_read() tells it; _trace.pxd says what each one's argument is."""
+
+    TICK = MM_TRACE_TICK
+    COUNT = MM_TRACE_COUNT
+    OPEN = MM_TRACE_OPEN
+    WAIT_BEGIN = MM_TRACE_WAIT_BEGIN
+    WAIT_END = MM_TRACE_WAIT_END
+    KICK = MM_TRACE_KICK
+    IDLE_ENTER = MM_TRACE_IDLE_ENTER
+    IDLE_EXIT = MM_TRACE_IDLE_EXIT
+    ONLINE = MM_TRACE_ONLINE
+    OFFLINE = MM_TRACE_OFFLINE
 
 
 cdef mm_trace *mm_trace_create(uint32_t nr_rings, uint32_t size) noexcept nogil:
