@@ -376,7 +376,7 @@ class MmGen(_domain.MmGen):
     def export_trace(self, path: str | os.PathLike[str]) -> None:
         """Write the events kept so far as a Perfetto trace, for ui.perfetto.dev. ValueError unless the domain was made with trace=.
 
-        Needs the package `perfetto`: the extra `trace`.
+        Needs the package `perfetto`, which the extra `trace` installs: ImportError without it. OSError as open().
         """
         events = self._events()
         if events is None:

@@ -17,7 +17,7 @@ ALLOWED = r".*\.__test__|.*\.__pyx_capi__"
     ("ruff", ["ruff", "check", "."]),
     ("cython_lint", ["cython_lint.cython_lint", *CYTHON]),
     ("mypy", ["mypy", "--strict", "mmgen"]),
-    ("mypy", ["mypy.stubtest", "mmgen", "--allowlist", "allowed"]),
+    ("mypy", ["mypy.stubtest", "mmgen", "--allowlist", "allowed", "--mypy-config-file", str(ROOT / "pyproject.toml")]),
 ], ids=["ruff", "cython-lint", "mypy", "stubtest"])
 def test_the_source(module, command, tmp_path):
     if not find_spec(module):
