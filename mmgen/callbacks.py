@@ -63,9 +63,9 @@ class Reclaimer:
             try:
                 with self._changed:
                     while self._joining + gen.nr_deferred - gen.nr_run >= self.max_pending:
+                        gen._check_open()
                         if self.when_full == "raise" or self.in_callback():
                             raise FullError(f"{self.max_pending} callbacks are pending, as many as max_pending allows")
-                        gen._check_open()
                         gen._check_waiter()
                         self._rouse(gen)
                         self._changed.wait(SLICE_S)
