@@ -1,4 +1,5 @@
 """The package as others meet it: what wheel and sdist carry, and building against the installed one from Cython, C and C++."""
+import errno
 import importlib.util
 import os
 import shutil
@@ -70,7 +71,7 @@ def load(path, name):
 FOREIGN = """
 # cython: language_level=3
 from libc.stdint cimport uint32_t, uint64_t
-from mmgen cimport (MmGen, mm_gen, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_online, mm_gen_poll,
+from mmgen cimport (MmGen, mm_callback, mm_gen, mm_gen_defer, mm_gen_expedite, mm_gen_owes, mm_gen_quiescent, mm_gen_run_callbacks, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_online, mm_gen_poll,
                     mm_gen_start_poll, mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_switch)
 
 cdef uint64_t rounds(mm_gen *g, uint32_t nr) noexcept nogil:
@@ -103,6 +104,40 @@ def alone(uint32_t nr):
     mm_gen_close(g)
     mm_gen_destroy(g)
     return done, err
+
+cdef struct node:                       # what is to be freed, with the callback inside
+    mm_callback callback
+    int freed
+
+cdef void free_node(mm_callback *callback) noexcept nogil:
+    (<node *>callback).freed += 1
+
+cdef void kick(void *arg, mm_gen *g) noexcept nogil:
+    cdef uint32_t cpu
+    (<int *>arg)[0] += 1
+    for cpu in range(2):
+        if mm_gen_owes(g, cpu):
+            mm_gen_quiescent(g, cpu)
+
+def in_c():
+    cdef mm_gen *g = mm_gen_create(2, 2, 0, 0)
+    cdef node nodes[3]
+    cdef int early, ran, kicks = 0, i
+    with nogil:
+        g.kick = kick
+        g.kick_arg = &kicks
+        mm_gen_online(g, 0)
+        mm_gen_online(g, 1)
+        for i in range(3):
+            nodes[i].freed = 0
+            mm_gen_defer(g, &nodes[i].callback, free_node)
+        early = mm_gen_run_callbacks(g, 100)
+        mm_gen_expedite(g, nodes[2].callback.cookie)
+        ran = mm_gen_run_callbacks(g, 2) * 10 + mm_gen_run_callbacks(g, 100)
+        mm_gen_close(g)
+        i = mm_gen_defer(g, &nodes[0].callback, free_node)
+        mm_gen_destroy(g)
+    return early, ran, kicks, [nodes[0].freed, nodes[1].freed, nodes[2].freed], i
 """
 
 
@@ -121,6 +156,7 @@ def test_a_foreign_cython_module(tmp_path, language):
     assert foreign.drive(gen, 3) == 2
     assert gen.generation == 2
     assert foreign.alone(5) == (2, 0)
+    assert foreign.in_c() == (0, 21, 3, [1, 1, 1], -errno.ESHUTDOWN)
     code = next(tmp_path.glob(f"foreign.{'cpp' if language == 'c++' else 'c'}")).read_text()
     assert "(*__pyx_f_5mmgen_5_core_mm_gen_start_poll)" in code             # a pointer, to be imported
     for inlined in ("void __pyx_f_5mmgen_5_core_mm_switch(", "int __pyx_f_5mmgen_5_core_mm_gen_tick("):
