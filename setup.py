@@ -23,7 +23,8 @@ setup(
         [
             Extension(f"mmgen.{name}", [f"mmgen/{name}.pyx"], depends=["mmgen/_sleep.h"], include_dirs=["mmgen"],
                       extra_compile_args=flags, extra_link_args=links)
-            for name in ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_domain", "_machine", "_arrivals")
+            for name in ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine",
+                         "_arrivals")
         ],
         compiler_directives=directives,
     ),

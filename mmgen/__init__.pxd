@@ -8,5 +8,7 @@ from mmgen._core cimport (
     mm_gen_owes, mm_gen_poll, mm_gen_quiescent, mm_gen_register, mm_gen_start_poll, mm_gen_tick, mm_gen_wait, mm_gen_wait_for,
     mm_gen_wake, mm_switch,
 )
-from mmgen._domain cimport Cookie, Cpu, MmGen
+from mmgen._cookie cimport Cookie
+from mmgen._cpu cimport Cpu
+from mmgen._domain cimport MmGen
 from mmgen._lifetime cimport mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_nr_waits, mm_gen_state

@@ -1,6 +1,5 @@
-# The extension classes behind mmgen.MmGen and mmgen.Cpu: `cdef mm_gen *g = (<MmGen?>obj).g` reaches the C interface from either.
-cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+# The extension class behind mmgen.MmGen: `cdef mm_gen *g = (<MmGen?>obj).g` reaches the C interface.
+from libc.stdint cimport uint32_t
 
 from mmgen._core cimport mm_gen
 from mmgen._stdatomic cimport atomic_u64
@@ -13,13 +12,7 @@ cdef class MmGen:
     cdef object keep            # what g.kick_arg points into, if it is not this
     cdef object __weakref__
 
-cdef class Cpu:
-    cdef mm_gen *g
-    cdef uint32_t cpu
-    cdef readonly MmGen gen
-
-
-@cython.final
-cdef class Cookie:
-    cdef readonly MmGen gen
-    cdef readonly uint64_t generation
+# For _cpu: in a checked domain, that CPU `cpu` is the calling thread's; the index that an object is; what to raise in a wrong mode.
+cdef int own(MmGen gen, uint32_t cpu, str call) except -1
+cdef uint32_t index(MmGen gen, object cpu) except? 0xffffffff
+cdef object wrong_mode(MmGen gen, uint32_t cpu, str call)

@@ -1,25 +1,24 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The extension classes under mmgen.domain: a domain, a CPU of it, and a cookie; each method one call of the protocol."""
+"""The extension class under mmgen.MmGen: a domain, each method one call of the protocol."""
 import enum
 import operator
 
 cimport cython
 from cpython.exc cimport PyErr_WriteUnraisable
-from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from mmgen._callbacks cimport (
     mm_gen_barrier_until, mm_gen_defer, mm_gen_first_callback, mm_gen_nr_deferred, mm_gen_nr_run, mm_gen_run_callbacks,
     mm_gen_take_callbacks,
 )
+from mmgen._cookie cimport Cookie, cookie_of, own_cookie
 from mmgen._core cimport (
-    MM_DRIVERLESS, MM_IDLE, MM_MAX_CPUS, MM_OFFLINE, MM_ONLINE_SHIFT, MM_OPEN, MM_PROXIED, MM_RUNNING,
-    mm_callback, mm_cpu, mm_cpu_of, mm_gen_expedite,
-    mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes, mm_gen_poll, mm_gen_register, mm_gen_start_poll,
-    mm_gen_tick, mm_gen_wait_for, mm_gen_wake, mm_switch,
+    MM_DRIVERLESS, MM_IDLE, MM_MAX_CPUS, MM_OFFLINE, MM_ONLINE_SHIFT, MM_OPEN, MM_PROXIED, MM_RUNNING, mm_callback, mm_cpu,
+    mm_cpu_of, mm_gen_expedite, mm_gen_online, mm_gen_owes, mm_gen_poll, mm_gen_register, mm_gen_start_poll, mm_gen_tick,
+    mm_gen_wait_for, mm_gen_wake, mm_switch,
 )
 from mmgen._lifetime cimport mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_nr_waits, mm_gen_state
 from mmgen._sleep cimport EINTR, ESHUTDOWN, ETIMEDOUT
@@ -421,171 +420,3 @@ cdef uint32_t running(MmGen gen, object cpu, str call) except? 0xffffffff:
     if load_u32(&mm_cpu_of(gen.g, i).mode, memory_order_relaxed) != MM_RUNNING:
         wrong_mode(gen, i, call)
     return i
-
-
-# ---- a CPU ----------------------------------------------------------------------------------------------------------------------
-
-cdef class Cpu:
-    def __cinit__(self, MmGen gen not None, cpu, /):
-        self.cpu = index(gen, cpu)
-        self.g = gen.g
-        self.gen = gen
-
-    @property
-    def index(self):
-        """Which CPU of the domain this is, from 0."""
-        return self.cpu
-
-    @property
-    def switches(self):
-        """The CPU's mm switches so far, modulo 2**64; going idle is one, and so is what a waiter credits meanwhile."""
-        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_mm_switches, memory_order_relaxed)
-
-    @property
-    def ticks(self):
-        """The CPU's ticks that somebody wanted: on demand, those while somebody waited."""
-        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_ticks, memory_order_relaxed)
-
-    @property
-    def opened(self):
-        """How many generations this CPU's tick has opened: those that it was the last to complete."""
-        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_opened, memory_order_relaxed)
-
-    @property
-    def kicks(self):
-        """How often a kick named this CPU as a holdout."""
-        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_kicks, memory_order_relaxed)
-
-    @property
-    def mode(self):
-        """RUNNING, IDLE, PROXIED or OFFLINE."""
-        return Mode(load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed))
-
-    def switch(self):
-        """This CPU switches its mm: it holds no reference from before. Raises RuntimeError unless it is RUNNING."""
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "switch")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "switch")
-        mm_switch(self.g, self.cpu)
-
-    def tick(self):
-        """This CPU's tick. True: the caller owes gen.wake(), since it opened a generation (or ran out of patience).
-
-        Raises RuntimeError unless the CPU is RUNNING.
-        """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "tick")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "tick")
-        return mm_gen_tick(self.g, self.cpu)
-
-    def quiescent(self):
-        """Switch, tick and, if it is due, wake: the one call per loop of a thread that has no tick of its own.
-
-        Raises RuntimeError unless the CPU is RUNNING.
-        """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "quiescent")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "quiescent")
-        mm_switch(self.g, self.cpu)
-        if mm_gen_tick(self.g, self.cpu):
-            with nogil:
-                mm_gen_wake(self.g)
-
-    def online(self):
-        """Bring this CPU up: waits that begin from now on wait for it, too. Raises RuntimeError unless it is OFFLINE."""
-        cdef int err
-        with nogil:
-            err = mm_gen_online(self.g, self.cpu)
-        if err:
-            wrong_mode(self.gen, self.cpu, "online")
-        if self.gen.owners is not NULL:
-            store_u64(&self.gen.owners[self.cpu], PyThread_get_thread_ident(), memory_order_relaxed)
-
-    def offline(self):
-        """Take this CPU down; it holds no reference any more. From IDLE it leaves idle first. RuntimeError if it is OFFLINE."""
-        cdef int err
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "offline")
-            store_u64(&self.gen.owners[self.cpu], 0, memory_order_relaxed)      # before another thread may find it offline
-        with nogil:
-            err = mm_gen_offline(self.g, self.cpu)
-        if err:
-            wrong_mode(self.gen, self.cpu, "offline")
-
-    def idle_enter(self):
-        """This CPU drops its mm and idles: it holds no reference, needs no tick, delays no wait. RuntimeError unless RUNNING."""
-        cdef int err
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "idle_enter")
-        with nogil:
-            err = mm_gen_idle_enter(self.g, self.cpu)
-        if err:
-            wrong_mode(self.gen, self.cpu, "idle_enter")
-
-    def idle_exit(self):
-        """This CPU runs again; only after this may it read what others publish. Raises RuntimeError unless it is IDLE."""
-        cdef int err
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "idle_exit")
-        with nogil:
-            err = mm_gen_idle_exit(self.g, self.cpu)
-        if err:
-            wrong_mode(self.gen, self.cpu, "idle_exit")
-
-    def _leave_idle(self):
-        """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
-        with nogil:
-            mm_gen_idle_exit(self.g, self.cpu)
-
-
-# ---- a cookie -------------------------------------------------------------------------------------------------------------------
-
-@cython.final
-cdef class Cookie:
-    """A grace period that has begun: MmGen.start_poll() gives it, poll() and wait_for() ask for it.
-
-    Cookies of one domain order as their grace periods end, also past 2**64 generations; two that compare equal end together.
-    generation: the generation that ends it, modulo 2**64.
-    """
-
-    def __init__(self):
-        raise TypeError("MmGen.start_poll() makes cookies")
-
-    def __richcmp__(self, other, int op):
-        cdef int64_t distance
-        if not isinstance(other, Cookie) or (<Cookie>other).gen is not self.gen:
-            return NotImplemented
-        distance = <int64_t>(self.generation - (<Cookie>other).generation)
-        if op == Py_LT:
-            return distance < 0
-        if op == Py_LE:
-            return distance <= 0
-        if op == Py_EQ:
-            return distance == 0
-        if op == Py_NE:
-            return distance != 0
-        if op == Py_GT:
-            return distance > 0
-        return distance >= 0
-
-    def __hash__(self):
-        return hash((id(self.gen), self.generation))
-
-    def __repr__(self):
-        return f"<mmgen.Cookie for generation {self.generation}>"
-
-
-cdef Cookie cookie_of(MmGen gen, uint64_t generation):
-    cdef Cookie cookie = Cookie.__new__(Cookie)
-    cookie.gen = gen
-    cookie.generation = generation
-    return cookie
-
-
-cdef uint64_t own_cookie(MmGen gen, Cookie cookie) except? 0xffffffffffffffff:
-    if cookie.gen is not gen:
-        raise ValueError(f"{cookie!r} is another domain's")
-    return cookie.generation

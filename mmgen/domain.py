@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, cast
 
-from mmgen import _domain
-from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, Cookie, DriverlessError, FullError, Mode, WrongThreadError
+from mmgen import _cpu, _domain
+from mmgen._cookie import Cookie
+from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
 from mmgen.callbacks import Callback, Reclaimer, Resolve
 from mmgen.stall import StallReport, logger, report
@@ -88,7 +89,7 @@ class DomainStats:
     cpus: tuple[CpuCounters, ...]
 
 
-class Cpu(_domain.Cpu):
+class Cpu(_cpu.Cpu):
     """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
 
     Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.

@@ -5,7 +5,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmgen._domain import Cookie, Mode
+from mmgen._cookie import Cookie
+from mmgen._domain import Mode
 
 if TYPE_CHECKING:
     from mmgen.domain import MmGen

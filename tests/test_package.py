@@ -71,8 +71,11 @@ def load(path, name):
 FOREIGN = """
 # cython: language_level=3
 from libc.stdint cimport uint32_t, uint64_t
-from mmgen cimport (MmGen, mm_callback, mm_gen, mm_gen_defer, mm_gen_expedite, mm_gen_owes, mm_gen_quiescent, mm_gen_run_callbacks, mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_online, mm_gen_poll,
-                    mm_gen_start_poll, mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_switch)
+from mmgen cimport (
+    MmGen, mm_callback, mm_gen, mm_gen_defer, mm_gen_expedite, mm_gen_owes, mm_gen_quiescent, mm_gen_run_callbacks,
+    mm_gen_close, mm_gen_create, mm_gen_destroy, mm_gen_idle_enter, mm_gen_online, mm_gen_poll, mm_gen_start_poll,
+    mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_switch,
+)
 
 cdef uint64_t rounds(mm_gen *g, uint32_t nr) noexcept nogil:
     cdef uint64_t cookie = mm_gen_start_poll(g), done = 0

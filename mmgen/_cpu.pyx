@@ -1,0 +1,127 @@
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
+"""The extension class under mmgen.Cpu: one CPU of a domain, each method one call of the protocol."""
+from cpython.pythread cimport PyThread_get_thread_ident
+
+from mmgen._core cimport (
+    MM_RUNNING, mm_cpu_of, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_tick, mm_gen_wake, mm_switch,
+)
+from mmgen._domain cimport index, own, wrong_mode
+from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed, store_u64
+
+from mmgen._domain import Mode
+
+
+cdef class Cpu:
+    def __cinit__(self, MmGen gen not None, cpu, /):
+        self.cpu = index(gen, cpu)
+        self.g = gen.g
+        self.gen = gen
+
+    @property
+    def index(self):
+        """Which CPU of the domain this is, from 0."""
+        return self.cpu
+
+    @property
+    def switches(self):
+        """The CPU's mm switches so far, modulo 2**64; going idle is one, and so is what a waiter credits meanwhile."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_mm_switches, memory_order_relaxed)
+
+    @property
+    def ticks(self):
+        """The CPU's ticks that somebody wanted: on demand, those while somebody waited."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_ticks, memory_order_relaxed)
+
+    @property
+    def opened(self):
+        """How many generations this CPU's tick has opened: those that it was the last to complete."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_opened, memory_order_relaxed)
+
+    @property
+    def kicks(self):
+        """How often a kick named this CPU as a holdout."""
+        return load_u64(&mm_cpu_of(self.g, self.cpu).nr_kicks, memory_order_relaxed)
+
+    @property
+    def mode(self):
+        """RUNNING, IDLE, PROXIED or OFFLINE."""
+        return Mode(load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed))
+
+    def switch(self):
+        """This CPU switches its mm: it holds no reference from before. Raises RuntimeError unless it is RUNNING."""
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "switch")
+        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+            wrong_mode(self.gen, self.cpu, "switch")
+        mm_switch(self.g, self.cpu)
+
+    def tick(self):
+        """This CPU's tick. True: the caller owes gen.wake(), since it opened a generation (or ran out of patience).
+
+        Raises RuntimeError unless the CPU is RUNNING.
+        """
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "tick")
+        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+            wrong_mode(self.gen, self.cpu, "tick")
+        return mm_gen_tick(self.g, self.cpu)
+
+    def quiescent(self):
+        """Switch, tick and, if it is due, wake: the one call per loop of a thread that has no tick of its own.
+
+        Raises RuntimeError unless the CPU is RUNNING.
+        """
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "quiescent")
+        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+            wrong_mode(self.gen, self.cpu, "quiescent")
+        mm_switch(self.g, self.cpu)
+        if mm_gen_tick(self.g, self.cpu):
+            with nogil:
+                mm_gen_wake(self.g)
+
+    def online(self):
+        """Bring this CPU up: waits that begin from now on wait for it, too. Raises RuntimeError unless it is OFFLINE."""
+        cdef int err
+        with nogil:
+            err = mm_gen_online(self.g, self.cpu)
+        if err:
+            wrong_mode(self.gen, self.cpu, "online")
+        if self.gen.owners is not NULL:
+            store_u64(&self.gen.owners[self.cpu], PyThread_get_thread_ident(), memory_order_relaxed)
+
+    def offline(self):
+        """Take this CPU down; it holds no reference any more. From IDLE it leaves idle first. RuntimeError if it is OFFLINE."""
+        cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "offline")
+            store_u64(&self.gen.owners[self.cpu], 0, memory_order_relaxed)      # before another thread may find it offline
+        with nogil:
+            err = mm_gen_offline(self.g, self.cpu)
+        if err:
+            wrong_mode(self.gen, self.cpu, "offline")
+
+    def idle_enter(self):
+        """This CPU drops its mm and idles: it holds no reference, needs no tick, delays no wait. RuntimeError unless RUNNING."""
+        cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "idle_enter")
+        with nogil:
+            err = mm_gen_idle_enter(self.g, self.cpu)
+        if err:
+            wrong_mode(self.gen, self.cpu, "idle_enter")
+
+    def idle_exit(self):
+        """This CPU runs again; only after this may it read what others publish. Raises RuntimeError unless it is IDLE."""
+        cdef int err
+        if self.gen.owners is not NULL:
+            own(self.gen, self.cpu, "idle_exit")
+        with nogil:
+            err = mm_gen_idle_exit(self.g, self.cpu)
+        if err:
+            wrong_mode(self.gen, self.cpu, "idle_exit")
+
+    def _leave_idle(self):
+        """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
+        with nogil:
+            mm_gen_idle_exit(self.g, self.cpu)
