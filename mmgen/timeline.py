@@ -12,7 +12,8 @@ from typing import NamedTuple
 from mmgen._trace import TraceEvent
 
 TICKS = {TraceEvent.TICK, TraceEvent.COUNT}
-MODES = {TraceEvent.IDLE_ENTER, TraceEvent.IDLE_EXIT, TraceEvent.ONLINE, TraceEvent.OFFLINE}
+LEAVES = {TraceEvent.IDLE_ENTER, TraceEvent.OFFLINE}
+MODES = LEAVES | {TraceEvent.IDLE_EXIT, TraceEvent.ONLINE}
 OPENED = TICKS | {TraceEvent.OPEN, TraceEvent.KICK, TraceEvent.WAIT_END}        # the generation that they name has opened
 
 
@@ -100,7 +101,14 @@ def wants(opened: dict[int, int], everything: list[Event]) -> list[Event]:
 def spells(ring: list[Event], turns: list[Event], end: int) -> Iterator[Spell]:
     """What a CPU owed and where it idled, one after the other."""
     counted = {e.gen for e in ring if e.what is TraceEvent.COUNT}
-    running, idle = next((e.what in (TraceEvent.IDLE_ENTER, TraceEvent.OFFLINE) for e in ring if e.what in MODES), True), False
+    first_paid: dict[int, int | None] = {}                  # after an IDLE_EXIT, at which time: what it was counted for first
+    pays: int | None = None
+    for e in reversed(ring):
+        if e.what is TraceEvent.IDLE_EXIT:
+            first_paid[e.t_ns] = pays
+        elif e.what is TraceEvent.COUNT or e.what in LEAVES:
+            pays = None if e.what in LEAVES else e.gen
+    running, idle = next((e.what in LEAVES for e in ring if e.what in MODES), True), False
     wanted: int | None = None
     paid: int | None = None
     idled = heard_of = False                                # whether since the last OPEN; what is under way has none
@@ -121,7 +129,7 @@ def spells(ring: list[Event], turns: list[Event], end: int) -> Iterator[Spell]:
                 running, paid, idled = True, None, False    # it owes what is under way, once more if it was counted before
             case TraceEvent.IDLE_EXIT:
                 running, idle, idled = True, False, True
-                paid = paid if wanted in counted else wanted        # a waiter has counted for it
+                paid = paid if first_paid[e.t_ns] == wanted else wanted     # a waiter has counted for it
             case TraceEvent.IDLE_ENTER | TraceEvent.OFFLINE:
                 running, idle = False, e.what is TraceEvent.IDLE_ENTER
         now = (None,) if idle else (wanted,) if running and wanted not in (None, paid) else None
