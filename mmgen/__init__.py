@@ -4,7 +4,8 @@ MmGen       a domain of CPUs: gen.wait() returns when every CPU that ran has swi
 Cpu         one CPU of it, for the one thread that is that CPU
 Machine     CPUs that are real threads, pinned to cores, with a tick and a workload
 """
-from mmgen import _interpreter  # noqa: F401 - first: refuses a sub-interpreter
+from mmgen import _interpreter  # noqa: F401, I001 - first: refuses a sub-interpreter
+from mmgen import _capi  # noqa: F401 - PyCapsule_Import() finds it only if it is here
 from mmgen.domain import (
     Callback,
     ClosedError,

@@ -134,6 +134,7 @@ cdef bint release(mm_gen *g) noexcept nogil:
     if <uint32_t>was != 1:
         return False
     open_next(g, gen, was)
+    note(g, OUTSIDE, MM_TRACE_OPEN, gen + 1)
     return True
 
 
@@ -379,6 +380,7 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
         goal = load_u64(&g.goal, memory_order_relaxed)
         if <int64_t>(goal - gen) > 0:
             gen = goal
+            note(g, OUTSIDE, MM_TRACE_OPEN, gen)
         store_u64(&g.pending, (gen & 1) << MM_PARITY_SHIFT, memory_order_release)  # in this order, as in open_next
         store_u64(&g.generation, gen, memory_order_release)
         opened = True
