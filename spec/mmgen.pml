@@ -1,23 +1,60 @@
-/* DRAFT, without prose or stamps yet: the whole protocol but for close and fork, one access a step. With credit_idle's second look
- * at the goal (see RECHECK); -DNO_RECHECK is mm_gen_wait as of the first commit, and is refuted on demand with -DNCPUS=2.
- *   spin -DNCPUS=2 -DNWAITERS=1 [-DDRAIN] [-DCONTINUOUS] [-DNO_RECHECK] -a mmgen.pml
- *   gcc -O2 -DSAFETY -DCOLLAPSE -DNOFAIR -o pan pan.c && ./pan -m5000000      (-DBFS for the shortest trail)
+/* The protocol of mmgen/_core.pyx, whole but for closing, forking and memory order: every order of every step, to closure.
+ *
+ *   python spec/run.py            what closes and in what time; README.md beside this file has the figures
+ *   -DNCPUS=n -DNWAITERS=n        n threads that are CPUs, n that wait
+ *   -DCONTINUOUS                  ticks count also while nobody waits
+ *   -DDRAIN                       liveness: at any moment the world may turn quiet; then every waiter must still be released
+ *   -DDRAIN -DENDS                and what is left to do after that moment is finite (a claim; pan -a with -DNOSTUTTER)
+ *   -DONE_SHORT_ON_DEMAND ...     broken variants, each marked BROKEN below; run.py lists them with a configuration that refutes each
+ *
+ * What is shown: a wait returns only when every CPU that ran when it began has switched, idled or gone offline since (the assertion in
+ * advance()); complete is the number of debts and holds in every state (Monitor); complete never goes below 0; a tick is at most one
+ * generation late, and then pays nothing; and (DRAIN) nobody is forgotten.
+ *
+ * THE ABSTRACTION. Generations, goals, cookies and counters grow for ever; the state does not, because the code only compares them.
+ *
+ *   nr_mm_switches, mm_switches[2]   The code compares a CPU's three words with each other, by == and by <, and writes into a snapshot
+ *       only the counter itself. So their order is all there is: NOW is the counter, 1 and 0 are less. A counter that moves on leaves
+ *       snapshots that were NOW behind it; what a CPU keeps while offline is overwritten before it is read, and kept as 0.
+ *   generation   Its parity, and what others remember of it, counted from the present one: age[p] - 1 is how many generations have
+ *       opened since thread p loaded generation (0: it remembers none). advance() moves all of these when a generation opens.
+ *       Five is as old as a memory gets: a target is at most 3 ahead, so 4 generations late or more is the same: it is over.
+ *   goal   ahead = goal - generation. It is at most 3 and, on demand, never below -1 (asserted). Continuous counting takes it lower,
+ *       but then the code asks only whether goal - generation > 0 and which of two targets is higher: all below 0 is the same.
+ *   cookies   Counted from the present generation, 0 once reached; need is the set of CPUs that owe this wait a switch.
+ *   pending   Its three fields, one word: only ever written in one step.
+ * Signed difference is exact while less than 2^63 generations pass within one memory: an assumption of the code too. The futex compares
+ * 32 bits of generation: that 2^32 generations do not open between a waiter's load and its sleep is assumed here.
+ *
+ * A STEP is one access to a word that another thread may write or read at that moment, with the thread's own work after it. Joined into
+ * one step, by Lipton's rule, are only accesses that no other thread can come between to any effect: taking the lock with a load that
+ * follows it and is always possible; the last access under the lock with its release; while the generation is held, what reads it; while
+ * the lock is held, what only its holder reads or writes (goal, online, nr_waits, any mode but IDLE and PROXIED); after a claim, the line
+ * claimed, and putting it back. Waiting (lock, yield, futex) is a step that is not yet possible.
+ * mm_gen_poll, mm_gen_wait_for's spinning and a timeout are the Waiter's choices at `again`. Memory is sequentially consistent: the
+ * orders are litmus/'s subject.
+ *
+ * A line "models file:function sha256:..." fits the source it was written from; tests/test_spec.py fails when that source changes.
  */
 #ifndef NCPUS
 #define NCPUS 1
 #endif
 #ifndef NWAITERS
-#define NWAITERS 1
+#define NWAITERS 2
 #endif
 #ifdef CONTINUOUS
-#define WANTED true
+#define ALWAYS true
 #else
-#define WANTED false
+#define ALWAYS false
 #endif
-#ifndef ON_DEMAND_TAKES
+#ifdef ONE_SHORT_ON_DEMAND              /* BROKEN: 1 instead of 2 generations where nobody waited */
+#define ON_DEMAND_TAKES 1
+#else
 #define ON_DEMAND_TAKES 2
 #endif
-#ifndef JOINING_TAKES
+#ifdef ONE_SHORT_JOINING                /* BROKEN: 2 instead of 3 where a generation is under way */
+#define JOINING_TAKES 2
+#else
 #define JOINING_TAKES 3
 #endif
 
@@ -26,59 +63,69 @@
 #define IDLE    2
 #define PROXIED 3
 
-#define NOW  2
-#define LAG(p)  (age[p] - 1)
+#define NOW     2
 #define OLDEST  5
 
+/* mm_cpu, mm_gen, mm_control, as mm_gen_create leaves them. */
+/* models _core.pyx:mm_gen_create sha256:000000000000 */
 typedef mm_cpu { byte snap[2]; byte mode };
 mm_cpu cpu[NCPUS];
-bit parity;            /* generation & 1 */
-short ahead;           /* goal - generation */
-byte online; bit tagged; byte complete;   /* pending */
+bit parity;                             /* generation & 1 */
+short ahead;                            /* goal - generation */
+byte online; bit tagged; byte complete; /* pending: [online | parity | complete] */
 bit lock;
 byte sleepers;
+bit asleep[NWAITERS];                   /* in the futex's queue */
 
+/* What a thread remembers, relative to the present generation (see above). */
 byte age[NCPUS + NWAITERS];
-byte seen_ahead[NCPUS];
+byte seen_ahead[NCPUS];                 /* waited_for's load of goal, at idle_enter; 0 if it is not ahead (any more) */
 byte cookie[NWAITERS];
-bit asleep[NWAITERS];
 
-/* ghosts */
+/* Ghosts: the code has no such words. */
 bit draining;
-byte held;
-bit moving;
-bit counted[NCPUS];
-bit paying[NCPUS];
-byte need[NWAITERS];
+byte held;                              /* holds on the generation */
+bit moving;                             /* pending is of the next generation's parity, generation not yet */
+bit counted[NCPUS];                     /* in online */
+bit paying[NCPUS];                      /* its debt is in complete though its line does not say so (any more, yet) */
+byte need[NWAITERS];                    /* the CPUs that have not been quiescent since this wait began */
+hidden byte i;
 
-byte i;
+#define me           _pid
+#define LAG(p)       (age[p] - 1)
+#define GEN(p)       (parity ^ (LAG(p) & 1))                    /* the parity of the generation that p loaded */
+#define WANTED(p)    (ahead + LAG(p) > 0 || ALWAYS)             /* goal, loaded now, against the generation that p loaded */
+/* models _core.pyx:owes sha256:000000000000 */
+#define OWES(c, par) (cpu[c].snap[par] < cpu[c].snap[1 - (par)])
 
-#define GEN(p)  (parity ^ (LAG(p) & 1))
-#define OWES(c, par)  (cpu[c].snap[par] < cpu[c].snap[1 - (par)])
-
-inline snapshot(c, par) {
+inline snapshot(c, par) {               /* mm_switches[par] = nr_mm_switches */
 	cpu[c].snap[par] = NOW;
 	if :: cpu[c].snap[1 - (par)] < NOW -> cpu[c].snap[1 - (par)] = NOW - 1 :: else fi
 }
+
+/* models _core.pxd:mm_switch sha256:000000000000 */
 inline count_switch(c) {
 	if :: cpu[c].snap[0] == NOW || cpu[c].snap[1] == NOW -> cpu[c].snap[0]--; cpu[c].snap[1]-- :: else fi
 }
+
 inline quiescent(c) {
 	for (i : 0 .. NWAITERS - 1) { need[i] = need[i] & ~(1 << c) }
 	i = 0
 }
-inline advance(k) {
-	parity = parity ^ ((k) & 1);
+
+/* generation += n. A cookie that is reached is a wait that may return: THE PROMISE is asserted here. */
+inline advance(n) {
+	parity = parity ^ ((n) & 1);
 #ifndef CONTINUOUS
-	assert(ahead - (k) >= -1);
+	assert(ahead - (n) >= -1);
 #endif
-	ahead = (ahead - (k) < -1 -> -1 : ahead - (k));
-	for (i : 0 .. NCPUS + NWAITERS - 1) { age[i] = (age[i] == 0 -> 0 : (age[i] + (k) > OLDEST -> OLDEST : age[i] + (k))) }
-	for (i : 0 .. NCPUS - 1) { seen_ahead[i] = (seen_ahead[i] < (k) -> 0 : seen_ahead[i] - (k)) }
+	ahead = (ahead - (n) < -1 -> -1 : ahead - (n));
+	for (i : 0 .. NCPUS + NWAITERS - 1) { age[i] = (age[i] == 0 -> 0 : (age[i] + (n) > OLDEST -> OLDEST : age[i] + (n))) }
+	for (i : 0 .. NCPUS - 1) { seen_ahead[i] = (seen_ahead[i] < (n) -> 0 : seen_ahead[i] - (n)) }
 	for (i : 0 .. NWAITERS - 1) {
 		if
 		:: cookie[i] == 0
-		:: cookie[i] > (k) -> cookie[i] = cookie[i] - (k)
+		:: cookie[i] > (n) -> cookie[i] = cookie[i] - (n)
 		:: else -> cookie[i] = 0; assert(need[i] == 0)
 		fi
 	}
@@ -87,86 +134,112 @@ inline advance(k) {
 
 inline acquire() { d_step { lock == 0 -> lock = 1 } }
 
-inline open_next() {
-	d_step { assert(!moving); tagged = !was_tagged; complete = was_online; online = was_online; moving = 1; was_tagged = 0; was_online = 0 };
-	d_step { assert(LAG(me) == 0); advance(1); moving = 0; age[me] = 0 }
+/* Two stores. tells: whether the caller's result says that it opened. */
+/* models _core.pyx:open_next sha256:000000000000 */
+inline open_next(tells) {
+	d_step { assert(!moving); tagged = !was_tagged; online = was_online; complete = was_online; moving = 1; was_tagged = 0; was_online = 0 };
+	d_step { assert(LAG(me) == 0); advance(1); moving = 0; age[me] = 0; opened = opened | tells }
 }
 
+/* After the load of generation (age[me] = 1): load goal and do what is the CPU's own; pay; open. */
+/* models _core.pxd:mm_gen_tick sha256:000000000000 */
+/* models _core.pyx:mm_gen_tick_wanted sha256:000000000000 */
+#define SWITCHED(c)  (cpu[c].snap[1 - GEN(c)] != NOW)
 inline tick() {
-	age[me] = 1;
 	if
-	:: d_step { !(ahead + LAG(me) > 0 || WANTED) -> age[me] = 0 }
-	:: ahead + LAG(me) > 0 || WANTED ->
-		assert(LAG(me) <= 1);
-		if
-		:: d_step { !OWES(me, GEN(me)) ->
-				if :: cpu[me].snap[1 - GEN(me)] != NOW -> snapshot(me, GEN(me)) :: else fi;
-				age[me] = 0 }
-		:: d_step { OWES(me, GEN(me)) && cpu[me].snap[1 - GEN(me)] == NOW -> age[me] = 0 }
-		:: d_step { OWES(me, GEN(me)) && cpu[me].snap[1 - GEN(me)] != NOW -> snapshot(me, GEN(me)); paying[me] = 1 } ->
-			if
-			:: d_step { complete == 0 -> assert(false) }
-			:: d_step { complete > 1 -> complete--; paying[me] = 0; age[me] = 0 }
-			:: d_step { complete == 1 -> complete--; paying[me] = 0; was_tagged = tagged; was_online = online } ->
-				open_next();
-				goto wake
-			fi
-		fi
-	fi
+	:: d_step { !WANTED(me) -> age[me] = 0 } -> goto main
+	:: d_step { WANTED(me) && !(SWITCHED(me) && OWES(me, GEN(me))) -> assert(LAG(me) <= 1);
+		if :: SWITCHED(me) -> snapshot(me, GEN(me)) :: else fi;
+		age[me] = 0 } -> goto main
+	:: d_step { WANTED(me) && SWITCHED(me) && OWES(me, GEN(me)) -> assert(LAG(me) <= 1);
+		snapshot(me, GEN(me)); paying[me] = 1 }
+	fi;
+	if
+	:: d_step { complete != 1 -> assert(complete > 0); complete--; paying[me] = 0; age[me] = 0 } -> goto main
+	:: d_step { complete == 1 -> complete--; paying[me] = 0; was_tagged = tagged; was_online = online }
+	fi;
+	open_next(0)
 }
 
+/* The swap; then the generation of the parity that was swapped, which every caller loads together with what it does next (AT_REST). */
+/* models _core.pyx:hold sha256:000000000000 */
 inline hold() {
-	d_step { complete > 0 -> complete++; held++; was_tagged = tagged };
-	d_step { parity == was_tagged -> was_tagged = 0 }
+#ifdef PARITY_FROM_GENERATION           /* BROKEN: the parity waited for is not the one swapped but generation's, from before */
+	was_tagged = parity;
+	d_step { complete > 0 -> complete++; held++ }
+#else
+	d_step { complete > 0 -> complete++; held++; was_tagged = tagged }
+#endif
 }
+#ifdef NO_PARITY_WAIT                   /* BROKEN: does not wait for an opener that has stored pending and not yet generation */
+#define AT_REST true
+#else
+#define AT_REST (parity == was_tagged)
+#endif
 
-inline release() {
-	age[me] = 1;
-	if
-	:: d_step { complete == 0 -> assert(false) }
-	:: d_step { complete > 1 -> complete--; held--; age[me] = 0 }
-	:: d_step { complete == 1 -> complete--; held--; was_tagged = tagged; was_online = online } ->
-		open_next();
-		opened = 1
-	fi
-}
+/* if :: drop() :: drop_last(); open_next() fi */
+/* models _core.pyx:release sha256:000000000000 */
+inline drop() { d_step { complete != 1 -> assert(complete > 0); complete--; held--; age[me] = 0; k = 0 } }
+inline drop_last() { d_step { complete == 1 -> complete--; held--; was_tagged = tagged; was_online = online; k = 0 } }
 
+/* The look before the hold and the look within; the lock keeps goal still, so a look is a load of generation. */
+/* models _core.pyx:waited_for sha256:000000000000 */
+/* models _core.pyx:any_idle sha256:000000000000 */
+/* models _core.pyx:credit_idle sha256:000000000000 */
 inline credit_idle() {
 	do
 	:: ahead <= 0 -> break
 	:: ahead > 0 ->
 		do
-		:: d_step { k < NCPUS && cpu[k].mode != IDLE -> k++ }
-		:: d_step { k < NCPUS && cpu[k].mode == IDLE -> k = 0 } -> goto found
-		:: d_step { k == NCPUS -> k = 0 } -> goto credited
+		:: d_step { cpu[k].mode != IDLE && k < NCPUS - 1 -> k++ }
+		:: d_step { cpu[k].mode != IDLE && k == NCPUS - 1 -> k = 0 } -> goto credited
+		:: d_step { cpu[k].mode == IDLE -> k = 0 } -> break
 		od;
-found:		hold();
-		age[me] = 1;
-#ifndef NO_RECHECK        /* RECHECK: held, look again whether anyone still waits for this generation */
-		if :: ahead <= 0 -> k = NCPUS :: ahead > 0 fi;
+		hold();
+#ifdef NO_RECHECK       /* BROKEN: credits although the goal may have been reached before the hold */
+		d_step { AT_REST -> was_tagged = 0; age[me] = 1 };
+#else
+		if
+		:: d_step { AT_REST && ahead > 0 -> was_tagged = 0; age[me] = 1 }
+		:: d_step { AT_REST && ahead <= 0 -> was_tagged = 0; age[me] = 1 };
+			if
+			:: drop()
+			:: drop_last(); open_next(0)    /* only if continuous; and whom that releases, nobody */
+			fi;
+			goto credited
+		fi;
 #endif
 		do
 		:: d_step { k < NCPUS && cpu[k].mode != IDLE -> k++ }
-		:: d_step { k < NCPUS && cpu[k].mode == IDLE -> cpu[k].mode = PROXIED };
+#ifdef TWO_PROXIES      /* BROKEN: neither the lock (see wake) nor a compare keeps a second proxy out */
+		:: k < NCPUS && cpu[k].mode == IDLE ->
+			cpu[k].mode = PROXIED;
 			if
-			:: d_step { OWES(k, GEN(me)) -> assert(complete > 0);
-				count_switch(k); snapshot(k, GEN(me)); complete-- }
+			:: d_step { OWES(k, GEN(me)) -> count_switch(k); snapshot(k, GEN(me)) };
+				d_step { assert(complete > 0); complete-- }
 			:: !OWES(k, GEN(me))
 			fi;
 			d_step { cpu[k].mode = IDLE; k++ }
-		:: d_step { k == NCPUS -> k = 0 } -> break
+#else
+		:: d_step { k < NCPUS && cpu[k].mode == IDLE -> cpu[k].mode = PROXIED };
+			d_step {
+				if
+				:: OWES(k, GEN(me)) -> assert(complete > 0); count_switch(k); snapshot(k, GEN(me)); complete--
+				:: else
+				fi;
+				cpu[k].mode = IDLE; k++ }
+#endif
+		:: k == NCPUS -> break
 		od;
 		if
-		:: d_step { complete == 0 -> assert(false) }
-		:: d_step { complete > 1 -> complete--; held--; age[me] = 0 } -> break
-		:: d_step { complete == 1 -> complete--; held--; was_tagged = tagged; was_online = online } ->
-			open_next();
-			opened = 1
+		:: drop() -> break
+		:: drop_last(); open_next(1)
 		fi
 	od;
 credited:
 }
 
+/* models _core.pyx:wake_sleepers sha256:000000000000 */
 inline wake_sleepers() {
 	if
 	:: sleepers == 0
@@ -174,6 +247,9 @@ inline wake_sleepers() {
 	fi
 }
 
+/* DRAIN: from some moment on, no wait begins, no CPU changes its mode, none times out; a CPU that runs goes on to switch and to tick
+ * where that still pays a debt. (A tick that only moves a baseline is left out: the next switch makes up for it.) Every waiter must then
+ * return: one that cannot is an invalid end state, for all but `end_main` are. That nothing goes round for ever is ENDS. */
 #ifdef DRAIN
 #define FREE (!draining)
 #define SWITCH_COUNTS (!draining || cpu[me].snap[0] == NOW || cpu[me].snap[1] == NOW)
@@ -185,7 +261,6 @@ inline wake_sleepers() {
 #endif
 
 active [NCPUS] proctype Cpu() {
-	byte me = _pid;
 	byte k;
 	byte was_online;
 	bit was_tagged;
@@ -194,129 +269,161 @@ end_main:
 main:
 	if
 	:: d_step { cpu[me].mode == RUNNING && SWITCH_COUNTS -> count_switch(me); quiescent(me) } -> goto main
-	:: cpu[me].mode == RUNNING && TICK_COUNTS -> tick(); goto main
-	:: d_step { cpu[me].mode == RUNNING && FREE -> count_switch(me); cpu[me].mode = IDLE; quiescent(me) } -> goto look
-	:: d_step { cpu[me].mode == IDLE && FREE -> cpu[me].mode = RUNNING } -> goto main
-	:: cpu[me].mode == RUNNING && FREE -> goto leave
-	:: cpu[me].mode == OFFLINE && FREE -> goto arrive
+	:: d_step { cpu[me].mode == RUNNING && TICK_COUNTS -> age[me] = 1 } -> goto ticks
+	:: d_step { cpu[me].mode == RUNNING && FREE -> count_switch(me); quiescent(me); cpu[me].mode = IDLE } -> goto idles
+	:: d_step { cpu[me].mode == IDLE && FREE -> cpu[me].mode = RUNNING } -> goto main       /* idle_exit */
+	:: d_step { cpu[me].mode == RUNNING && FREE && lock == 0 -> lock = 1 } -> goto leaves
+	:: d_step { cpu[me].mode == OFFLINE && FREE && lock == 0 && online > 0 -> lock = 1 } -> goto arrives
+	:: d_step { cpu[me].mode == OFFLINE && FREE && lock == 0 && online == 0 ->              /* nobody else touches a thing */
+		online = 1; complete = 1; tagged = parity; counted[me] = 1;
+		cpu[me].snap[parity] = NOW - 1; cpu[me].snap[1 - parity] = NOW; cpu[me].mode = RUNNING } -> goto main
 	fi;
-look:
+
+ticks:
+	tick();
+#ifdef NO_WAKE                          /* BROKEN: opens and tells nobody */
+	goto main;
+#else
+	goto wake;
+#endif
+
+/* The mode is stored: load goal, load generation. */
+/* models _core.pyx:mm_gen_idle_enter sha256:000000000000 */
+/* models _core.pyx:mm_gen_idle_exit sha256:000000000000 */
+idles:
+#ifdef NO_LOOK_AFTER_IDLE               /* BROKEN: does not ask whether somebody began to wait before it idled */
+	goto main;
+#endif
 	if
 	:: ahead <= 0 -> goto main
-	:: d_step { ahead > 0 -> seen_ahead[me] = ahead };
-		if
-		:: d_step { seen_ahead[me] > 0 -> seen_ahead[me] = 0 } -> goto wake
-		:: seen_ahead[me] == 0 -> goto main
-		fi
-	:: age[me] = 1;
-		if
-		:: d_step { ahead + LAG(me) > 0 && (ahead > -1 || LAG(me) >= 2) -> age[me] = 0 } -> goto wake
-		:: d_step { ahead + LAG(me) <= 0 || (ahead == -1 && LAG(me) >= 2) -> age[me] = 0 } -> goto main
-		fi
+	:: d_step { ahead > 0 -> seen_ahead[me] = ahead }
 	fi;
+	if
+	:: seen_ahead[me] == 0 -> goto main
+	:: d_step { seen_ahead[me] > 0 -> seen_ahead[me] = 0 }
+	fi;
+
+/* models _core.pyx:mm_gen_wake sha256:000000000000 */
 wake:
+#ifndef TWO_PROXIES
 	acquire();
-tail:
+#endif
+credits:
 	credit_idle();
-	opened = 0;
-rouse:
-	lock = 0;
+	d_step {
+#ifndef TWO_PROXIES
+		lock = 0;
+#endif
+		opened = 0 };
+rouses:
 	wake_sleepers();
 	goto main;
 
-leave:
-	acquire();
+/* models _core.pyx:mm_gen_offline sha256:000000000000 */
+leaves:
 	hold();
-	age[me] = 1;
 	if
-	:: d_step { online == 1 -> complete = complete - OWES(me, GEN(me)); online--; counted[me] = 0 } ->
-		d_step { cpu[me].mode = OFFLINE; quiescent(me); cpu[me].snap[0] = 0; cpu[me].snap[1] = 0; };
-		d_step {
-			opened = ahead + LAG(me) > 0 && (ahead + LAG(me)) & 1;
-			k = (ahead + LAG(me) > 0 -> ahead + LAG(me) : 0);
-			online = 0; complete = 0; tagged = (GEN(me) + k) & 1; held--; moving = k & 1; opened = 0;
+	:: d_step { AT_REST && online == 1 -> was_tagged = 0; age[me] = 1;
+		complete = complete - OWES(me, GEN(me)); online--; counted[me] = 0;
+		cpu[me].mode = OFFLINE; quiescent(me); cpu[me].snap[0] = 0; cpu[me].snap[1] = 0;
+#ifdef LAST_CPU_UNLOCKED                /* BROKEN: the lock is given back before the last CPU has reset pending and moved generation */
+		lock = 0;
+#endif
 		};
-		d_step { assert(LAG(me) == 0); advance(k); moving = 0; k = 0; age[me] = 0 } -> goto rouse
-	:: d_step { online > 1 -> complete = complete - OWES(me, GEN(me)); online--; counted[me] = 0 } ->
-		d_step { cpu[me].mode = OFFLINE; quiescent(me); cpu[me].snap[0] = 0; cpu[me].snap[1] = 0; };
-		release();
+		d_step {
+			k = (ahead + LAG(me) > 0 -> ahead + LAG(me) : 0);
+			online = 0; complete = 0; tagged = (GEN(me) + k) & 1; held--; moving = k & 1 };
+		d_step {
+			assert(LAG(me) == 0); advance(k); moving = 0; k = 0; age[me] = 0;
+#ifndef LAST_CPU_UNLOCKED
+			lock = 0;
+#endif
+			} -> goto rouses
+	:: d_step { AT_REST && online > 1 -> was_tagged = 0; age[me] = 1;
+		complete = complete - OWES(me, GEN(me)); online--; counted[me] = 0;
+		cpu[me].mode = OFFLINE; quiescent(me); cpu[me].snap[0] = 0; cpu[me].snap[1] = 0 };
 		if
-		:: opened -> goto tail
-		:: else -> lock = 0; goto main
+		:: d_step { complete != 1 -> assert(complete > 0); complete--; held--; age[me] = 0; lock = 0 } -> goto main
+		:: drop_last(); open_next(1); goto credits
 		fi
 	fi;
 
-arrive:
-	acquire();
-	if
-	:: online == 0 ->
-		age[me] = 1;
-		d_step { online = 1; complete = 1; tagged = GEN(me); counted[me] = 1; paying[me] = 1 }
-	:: else ->
-		hold();
-		d_step { online++; held--; counted[me] = 1; paying[me] = 1 };
-		age[me] = 1
-	fi;
-	d_step { cpu[me].snap[GEN(me)] = NOW - 1; cpu[me].snap[1 - GEN(me)] = NOW; paying[me] = 0; age[me] = 0 };
-	cpu[me].mode = RUNNING;
-	lock = 0;
+/* Into a domain that has others online; the first to come is above. */
+/* models _core.pyx:mm_gen_online sha256:000000000000 */
+arrives:
+	hold();
+	d_step { AT_REST -> was_tagged = 0; age[me] = 1;
+		online++; held--; counted[me] = 1;      /* the hold becomes its debt */
+		cpu[me].snap[GEN(me)] = NOW - 1; cpu[me].snap[1 - GEN(me)] = NOW; cpu[me].mode = RUNNING; age[me] = 0; lock = 0 };
 	goto main
 }
 
+#define W (me - NCPUS)
+/* This wait's CPUs: those that run when it loads generation. The promise speaks of the call; a CPU that came back between the two is
+ * in as well, and what was quiescent between them is out by itself: this asks for more, not for less. */
+#define BEGIN age[me] = 1; for (i : 0 .. NCPUS - 1) { need[W] = need[W] | ((cpu[i].mode == RUNNING) << i) } i = 0
+
 active [NWAITERS] proctype Waiter() {
-	byte me = _pid;
 	byte k;
 	byte was_online;
 	bit was_tagged;
 	bit opened;
-#define W (me - NCPUS)
+/* models _core.pyx:mm_gen_start_poll sha256:000000000000 */
 end_main:
 main:
-	FREE;
-	acquire();
-	d_step { age[me] = 1; for (i : 0 .. NCPUS - 1) { need[W] = need[W] | ((cpu[i].mode == RUNNING) << i) } i = 0 };
+#ifdef ONLINE_READ_EARLY                /* BROKEN: asks before it has the lock whether anyone is online, and not again */
 	if
-	:: d_step { online == 0 -> assert(need[W] == 0); age[me] = 0 } -> lock = 0; goto main
-	:: else
+	:: FREE && online == 0 -> goto main
+	:: FREE && online > 0
 	fi;
+	d_step { lock == 0 -> lock = 1; BEGIN };
+#else
+	if
+	:: d_step { FREE && lock == 0 && online == 0 -> for (i : 0 .. NCPUS - 1) { assert(cpu[i].mode == OFFLINE) } i = 0 } -> goto main
+	:: d_step { FREE && lock == 0 && online > 0 -> lock = 1; BEGIN }
+	fi;
+#endif
 	d_step {
-		k = (ahead + LAG(me) > 0 || WANTED -> JOINING_TAKES : ON_DEMAND_TAKES);
+		k = (WANTED(me) -> JOINING_TAKES : ON_DEMAND_TAKES);
 		cookie[W] = (k > LAG(me) -> k - LAG(me) : 0);
-		if
-		:: k - LAG(me) > ahead -> ahead = k - LAG(me)
-		:: else
-		fi;
+		ahead = (k - LAG(me) > ahead -> k - LAG(me) : ahead);
 		assert(cookie[W] > 0 || need[W] == 0);
-		k = 0; age[me] = 0;
-	};
+		k = 0; age[me] = 0 };
+#ifndef NO_IDLE_SCAN                    /* BROKEN with it: nobody credits the CPUs that idled before */
 	credit_idle();
-	lock = 0;
+#endif
 	if
-	:: d_step { opened -> opened = 0 } -> wake_sleepers()
-	:: !opened
+	:: d_step { opened -> opened = 0; lock = 0 } -> wake_sleepers()
+	:: d_step { !opened -> lock = 0 }
 	fi;
+
+/* Polls; gives up; or counts itself and sleeps. */
+/* models _core.pyx:mm_gen_poll sha256:000000000000 */
+/* models _core.pyx:mm_gen_wait_for sha256:000000000000 */
+/* models _core.pyx:mm_gen_wait sha256:000000000000 */
 again:
 	if
 	:: cookie[W] == 0 -> goto main
-	:: sleepers++
 	:: d_step { FREE -> cookie[W] = 0; need[W] = 0 } -> goto main
+	:: sleepers++
 	fi;
 	do
-	:: cookie[W] == 0 -> break
+	:: d_step { cookie[W] == 0 -> age[me] = 0 } -> break
 	:: d_step { cookie[W] > 0 -> age[me] = 1 };
 		if
-		:: d_step { LAG(me) == 0 -> asleep[W] = 1; age[me] = 0 };
+		:: d_step { LAG(me) > 0 -> age[me] = 0 }                                /* the futex finds another value */
+		:: d_step { LAG(me) == 0 -> age[me] = 0; asleep[W] = 1 };
 			if
 			:: asleep[W] == 0
-			:: d_step { FREE && asleep[W] -> asleep[W] = 0 } -> sleepers--; goto again
+			:: d_step { FREE && asleep[W] -> asleep[W] = 0 } -> sleepers--; goto again      /* a timeout, a signal */
 			fi
-		:: d_step { LAG(me) > 0 -> age[me] = 0 }
 		fi
 	od;
 	sleepers--;
 	goto main
 }
 
+/* In every state: complete is what is owed and held; and the parity in pending is generation's, but between an opener's two stores. */
 #if NCPUS == 1
 #define SUM(f) (f(0))
 #elif NCPUS == 2
@@ -325,13 +432,26 @@ again:
 #define SUM(f) (f(0) + f(1) + f(2))
 #endif
 #define OWED(c) (counted[c] && (paying[c] || OWES(c, tagged)))
-#define B (complete == SUM(OWED) + held)
-#define C (tagged == (parity ^ moving))
+#define COMPLETE_FITS (complete == SUM(OWED) + held)
+#define PARITY_FITS (tagged == (parity ^ moving))
 active proctype Monitor() {
 end:
-	atomic { !(B && C) -> assert(B); assert(C) }
+	atomic { !(COMPLETE_FITS && PARITY_FITS) -> assert(COMPLETE_FITS); assert(PARITY_FITS) }
 }
 
 #ifdef DRAIN
-active proctype Drain() { draining = 1; end: false }
+active proctype Drain() {
+	draining = 1;
+end:	false
+}
+#endif
+
+#ifdef ENDS
+never {                                 /* accepts a run that stays infinite after the drain has begun */
+	do
+	:: !draining
+	:: draining -> break
+	od;
+accept:	do :: draining od
+}
 #endif
