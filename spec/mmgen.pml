@@ -67,7 +67,7 @@
 #define OLDEST  5
 
 /* mm_cpu, mm_gen, mm_control, as mm_gen_create leaves them. */
-/* models _core.pyx:mm_gen_create sha256:000000000000 */
+/* models _core.pyx:mm_gen_create sha256:f07dc9e34f7c */
 typedef mm_cpu { byte snap[2]; byte mode };
 mm_cpu cpu[NCPUS];
 bit parity;                             /* generation & 1 */
@@ -89,13 +89,13 @@ bit moving;                             /* pending is of the next generation's p
 bit counted[NCPUS];                     /* in online */
 bit paying[NCPUS];                      /* its debt is in complete though its line does not say so (any more, yet) */
 byte need[NWAITERS];                    /* the CPUs that have not been quiescent since this wait began */
-hidden byte i;
+byte i;                                 /* 0 between steps */
 
 #define me           _pid
 #define LAG(p)       (age[p] - 1)
 #define GEN(p)       (parity ^ (LAG(p) & 1))                    /* the parity of the generation that p loaded */
 #define WANTED(p)    (ahead + LAG(p) > 0 || ALWAYS)             /* goal, loaded now, against the generation that p loaded */
-/* models _core.pyx:owes sha256:000000000000 */
+/* models _core.pyx:owes sha256:3769da834db6 */
 #define OWES(c, par) (cpu[c].snap[par] < cpu[c].snap[1 - (par)])
 
 inline snapshot(c, par) {               /* mm_switches[par] = nr_mm_switches */
@@ -103,7 +103,7 @@ inline snapshot(c, par) {               /* mm_switches[par] = nr_mm_switches */
 	if :: cpu[c].snap[1 - (par)] < NOW -> cpu[c].snap[1 - (par)] = NOW - 1 :: else fi
 }
 
-/* models _core.pxd:mm_switch sha256:000000000000 */
+/* models _core.pxd:mm_switch sha256:f13cf98df07d */
 inline count_switch(c) {
 	if :: cpu[c].snap[0] == NOW || cpu[c].snap[1] == NOW -> cpu[c].snap[0]--; cpu[c].snap[1]-- :: else fi
 }
@@ -135,15 +135,15 @@ inline advance(n) {
 inline acquire() { d_step { lock == 0 -> lock = 1 } }
 
 /* Two stores. tells: whether the caller's result says that it opened. */
-/* models _core.pyx:open_next sha256:000000000000 */
+/* models _core.pyx:open_next sha256:0a6bce8176fb */
 inline open_next(tells) {
 	d_step { assert(!moving); tagged = !was_tagged; online = was_online; complete = was_online; moving = 1; was_tagged = 0; was_online = 0 };
 	d_step { assert(LAG(me) == 0); advance(1); moving = 0; age[me] = 0; opened = opened | tells }
 }
 
 /* After the load of generation (age[me] = 1): load goal and do what is the CPU's own; pay; open. */
-/* models _core.pxd:mm_gen_tick sha256:000000000000 */
-/* models _core.pyx:mm_gen_tick_wanted sha256:000000000000 */
+/* models _core.pxd:mm_gen_tick sha256:13c519dff883 */
+/* models _core.pyx:mm_gen_tick_wanted sha256:8aaca4994954 */
 #define SWITCHED(c)  (cpu[c].snap[1 - GEN(c)] != NOW)
 inline tick() {
 	if
@@ -162,7 +162,7 @@ inline tick() {
 }
 
 /* The swap; then the generation of the parity that was swapped, which every caller loads together with what it does next (AT_REST). */
-/* models _core.pyx:hold sha256:000000000000 */
+/* models _core.pyx:hold sha256:b5035fb1a759 */
 inline hold() {
 #ifdef PARITY_FROM_GENERATION           /* BROKEN: the parity waited for is not the one swapped but generation's, from before */
 	was_tagged = parity;
@@ -178,14 +178,27 @@ inline hold() {
 #endif
 
 /* if :: drop() :: drop_last(); open_next() fi */
-/* models _core.pyx:release sha256:000000000000 */
+/* models _core.pyx:release sha256:6dbcfcf1e45e */
 inline drop() { d_step { complete != 1 -> assert(complete > 0); complete--; held--; age[me] = 0; k = 0 } }
 inline drop_last() { d_step { complete == 1 -> complete--; held--; was_tagged = tagged; was_online = online; k = 0 } }
 
+#ifdef NO_CLAIM                         /* BROKEN: nothing keeps the CPU from leaving idle while it is credited */
+#define CLAIMABLE (cpu[k].mode == IDLE)
+#define CLAIM     skip
+#define PUT_BACK  skip
+#elif defined(TWO_PROXIES)              /* BROKEN: nothing, and no lock (see wake), keeps a second proxy out; the CPU itself is kept out */
+byte proxies[NCPUS];
+#define CLAIMABLE (cpu[k].mode == IDLE || cpu[k].mode == PROXIED)
+#define CLAIM     cpu[k].mode = PROXIED; proxies[k]++
+#define PUT_BACK  proxies[k]--; cpu[k].mode = (proxies[k] > 0 -> PROXIED : IDLE)
+#else
+#define CLAIMABLE (cpu[k].mode == IDLE)
+#endif
+
 /* The look before the hold and the look within; the lock keeps goal still, so a look is a load of generation. */
-/* models _core.pyx:waited_for sha256:000000000000 */
-/* models _core.pyx:any_idle sha256:000000000000 */
-/* models _core.pyx:credit_idle sha256:000000000000 */
+/* models _core.pyx:waited_for sha256:b8892607ff34 */
+/* models _core.pyx:any_idle sha256:56130847dd9b */
+/* models _core.pyx:credit_idle sha256:0f11109588e7 */
 inline credit_idle() {
 	do
 	:: ahead <= 0 -> break
@@ -210,16 +223,14 @@ inline credit_idle() {
 		fi;
 #endif
 		do
-		:: d_step { k < NCPUS && cpu[k].mode != IDLE -> k++ }
-#ifdef TWO_PROXIES      /* BROKEN: neither the lock (see wake) nor a compare keeps a second proxy out */
-		:: k < NCPUS && cpu[k].mode == IDLE ->
-			cpu[k].mode = PROXIED;
+		:: d_step { k < NCPUS && !CLAIMABLE -> k++ }
+#if defined(NO_CLAIM) || defined(TWO_PROXIES)
+		:: d_step { k < NCPUS && CLAIMABLE -> CLAIM };
 			if
-			:: d_step { OWES(k, GEN(me)) -> count_switch(k); snapshot(k, GEN(me)) };
-				d_step { assert(complete > 0); complete-- }
+			:: OWES(k, GEN(me)) -> d_step { assert(complete > 0); count_switch(k); snapshot(k, GEN(me)); complete-- }
 			:: !OWES(k, GEN(me))
 			fi;
-			d_step { cpu[k].mode = IDLE; k++ }
+			d_step { PUT_BACK; k++ }
 #else
 		:: d_step { k < NCPUS && cpu[k].mode == IDLE -> cpu[k].mode = PROXIED };
 			d_step {
@@ -239,7 +250,7 @@ inline credit_idle() {
 credited:
 }
 
-/* models _core.pyx:wake_sleepers sha256:000000000000 */
+/* models _core.pyx:wake_sleepers sha256:ed0efa3d3759 */
 inline wake_sleepers() {
 	if
 	:: sleepers == 0
@@ -288,8 +299,8 @@ ticks:
 #endif
 
 /* The mode is stored: load goal, load generation. */
-/* models _core.pyx:mm_gen_idle_enter sha256:000000000000 */
-/* models _core.pyx:mm_gen_idle_exit sha256:000000000000 */
+/* models _core.pyx:mm_gen_idle_enter sha256:2cf68fc39334 */
+/* models _core.pyx:mm_gen_idle_exit sha256:0ee0084f3cc6 */
 idles:
 #ifdef NO_LOOK_AFTER_IDLE               /* BROKEN: does not ask whether somebody began to wait before it idled */
 	goto main;
@@ -303,7 +314,7 @@ idles:
 	:: d_step { seen_ahead[me] > 0 -> seen_ahead[me] = 0 }
 	fi;
 
-/* models _core.pyx:mm_gen_wake sha256:000000000000 */
+/* models _core.pyx:mm_gen_wake sha256:a329e4824fb3 */
 wake:
 #ifndef TWO_PROXIES
 	acquire();
@@ -319,7 +330,7 @@ rouses:
 	wake_sleepers();
 	goto main;
 
-/* models _core.pyx:mm_gen_offline sha256:000000000000 */
+/* models _core.pyx:mm_gen_offline sha256:d0d42c43542c */
 leaves:
 	hold();
 	if
@@ -349,7 +360,7 @@ leaves:
 	fi;
 
 /* Into a domain that has others online; the first to come is above. */
-/* models _core.pyx:mm_gen_online sha256:000000000000 */
+/* models _core.pyx:mm_gen_online sha256:5e84b2a4626e */
 arrives:
 	hold();
 	d_step { AT_REST -> was_tagged = 0; age[me] = 1;
@@ -368,7 +379,7 @@ active [NWAITERS] proctype Waiter() {
 	byte was_online;
 	bit was_tagged;
 	bit opened;
-/* models _core.pyx:mm_gen_start_poll sha256:000000000000 */
+/* models _core.pyx:mm_gen_start_poll sha256:4a075de7615f */
 end_main:
 main:
 #ifdef ONLINE_READ_EARLY                /* BROKEN: asks before it has the lock whether anyone is online, and not again */
@@ -398,9 +409,9 @@ main:
 	fi;
 
 /* Polls; gives up; or counts itself and sleeps. */
-/* models _core.pyx:mm_gen_poll sha256:000000000000 */
-/* models _core.pyx:mm_gen_wait_for sha256:000000000000 */
-/* models _core.pyx:mm_gen_wait sha256:000000000000 */
+/* models _core.pyx:mm_gen_poll sha256:a3addc63fe47 */
+/* models _core.pyx:mm_gen_wait_for sha256:ee401d69bf5a */
+/* models _core.pyx:mm_gen_wait sha256:d9c666e5f1d9 */
 again:
 	if
 	:: cookie[W] == 0 -> goto main
@@ -434,10 +445,12 @@ again:
 #define OWED(c) (counted[c] && (paying[c] || OWES(c, tagged)))
 #define COMPLETE_FITS (complete == SUM(OWED) + held)
 #define PARITY_FITS (tagged == (parity ^ moving))
+#ifndef NO_MONITOR                      /* so that a broken variant shows what harm comes of it */
 active proctype Monitor() {
 end:
 	atomic { !(COMPLETE_FITS && PARITY_FITS) -> assert(COMPLETE_FITS); assert(PARITY_FITS) }
 }
+#endif
 
 #ifdef DRAIN
 active proctype Drain() {
