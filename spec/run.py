@@ -51,9 +51,9 @@ def config(ncpus: int, nwaiters: int, *more: str, depth: int = 1_000_000, hash_b
     return Config((f"NCPUS={ncpus}", f"NWAITERS={nwaiters}", *more), depth, hash_bits)
 
 
-# DRAIN searches all that is searched without it, and more.
+# DRAIN searches all that is searched without it, and more; ENDS cannot look for invalid end states.
 SHORT = [config(ncpus, nwaiters, *mode, *drain)
-         for ncpus, nwaiters in ((1, 2), (2, 1)) for mode in ((), ("CONTINUOUS",)) for drain in ((), ("DRAIN",), ("DRAIN", "ENDS"))]
+         for ncpus, nwaiters in ((1, 2), (2, 1)) for mode in ((), ("CONTINUOUS",)) for drain in (("DRAIN",), ("DRAIN", "ENDS"))]
 LONG = [config(2, 2, "DRAIN", depth=20_000_000, hash_bits=27),
         config(2, 2, "CONTINUOUS", "DRAIN", depth=20_000_000, hash_bits=27)]
 
