@@ -199,10 +199,15 @@ byte proxies[NCPUS];
 /* models _core.pyx:waited_for sha256:b8892607ff34 */
 /* models _core.pyx:any_idle sha256:56130847dd9b */
 /* models _core.pyx:credit_idle sha256:0f11109588e7 */
+#ifdef CREDITS_FOREVER                  /* BROKEN: goes on while a CPU is idle, whether or not anybody waits */
+#define WAITED_FOR true
+#else
+#define WAITED_FOR (ahead > 0)
+#endif
 inline credit_idle() {
 	do
-	:: ahead <= 0 -> break
-	:: ahead > 0 ->
+	:: !WAITED_FOR -> break
+	:: WAITED_FOR ->
 		do
 		:: d_step { cpu[k].mode != IDLE && k < NCPUS - 1 -> k++ }
 		:: d_step { cpu[k].mode != IDLE && k == NCPUS - 1 -> k = 0 } -> goto credited
@@ -213,8 +218,8 @@ inline credit_idle() {
 		d_step { AT_REST -> was_tagged = 0; age[me] = 1 };
 #else
 		if
-		:: d_step { AT_REST && ahead > 0 -> was_tagged = 0; age[me] = 1 }
-		:: d_step { AT_REST && ahead <= 0 -> was_tagged = 0; age[me] = 1 };
+		:: d_step { AT_REST && WAITED_FOR -> was_tagged = 0; age[me] = 1 }
+		:: d_step { AT_REST && !WAITED_FOR -> was_tagged = 0; age[me] = 1 };
 			if
 			:: drop()
 			:: drop_last(); open_next(0)    /* only if continuous; and whom that releases, nobody */

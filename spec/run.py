@@ -58,7 +58,7 @@ LONG = [config(2, 2, "DRAIN", depth=20_000_000, hash_bits=27),
         config(2, 2, "CONTINUOUS", "DRAIN", depth=20_000_000, hash_bits=27)]
 
 # The smallest configuration that refutes each. NO_MONITOR: by the harm that is done, not by a ghost that does not add up.
-BROKEN = {name: Config((f"NCPUS={ncpus}", "NWAITERS=1", *mode, "NO_MONITOR", name), shortest=True) for name, ncpus, mode in [
+BROKEN = {name: Config((f"NCPUS={ncpus}", "NWAITERS=1", *mode, "NO_MONITOR", name), shortest="ENDS" not in mode) for name, ncpus, mode in [
     ("ONE_SHORT_ON_DEMAND", 1, ()),
     ("ONE_SHORT_JOINING", 2, ("CONTINUOUS",)),
     ("NO_IDLE_SCAN", 1, ("DRAIN",)),
@@ -71,6 +71,7 @@ BROKEN = {name: Config((f"NCPUS={ncpus}", "NWAITERS=1", *mode, "NO_MONITOR", nam
     ("TWO_PROXIES", 1, ()),
     ("NO_CLAIM", 1, ()),
     ("NO_RECHECK", 2, ()),
+    ("CREDITS_FOREVER", 1, ("CONTINUOUS", "DRAIN", "ENDS")),
 ]}
 
 
