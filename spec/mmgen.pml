@@ -29,7 +29,7 @@
  * A STEP is one access to a word that another thread may write or read at that moment, with the thread's own work after it. Joined into
  * one step, by Lipton's rule, are only accesses that no other thread can come between to any effect: taking the lock with a load that
  * follows it and is always possible; the last access under the lock with its release; while the generation is held, what reads it; while
- * the lock is held, what only its holder reads or writes (goal, online, nr_waits, any mode but IDLE and PROXIED); after a claim, the line
+ * the lock is held, what only its holder reads or writes (goal, online, nr_cpus, nr_waits, any mode but IDLE and PROXIED); after a claim, the line
  * claimed, and putting it back. Waiting (lock, yield, futex) is a step that is not yet possible.
  * mm_gen_poll, mm_gen_wait_for's spinning and a timeout are the Waiter's choices at `again`. Memory is sequentially consistent: the
  * orders are litmus/'s subject.
@@ -67,7 +67,7 @@
 #define OLDEST  5
 
 /* mm_cpu, mm_gen, mm_control, as mm_gen_create leaves them. */
-/* models _core.pyx:mm_gen_create sha256:f07dc9e34f7c */
+/* models _lifetime.pyx:mm_gen_create sha256:e11bb9e95760 */
 typedef mm_cpu { byte snap[2]; byte mode };
 mm_cpu cpu[NCPUS];
 bit parity;                             /* generation & 1 */
@@ -135,7 +135,7 @@ inline advance(n) {
 inline acquire() { d_step { lock == 0 -> lock = 1 } }
 
 /* Two stores. tells: whether the caller's result says that it opened. */
-/* models _core.pyx:open_next sha256:0a6bce8176fb */
+/* models _core.pyx:open_next sha256:04940bb58345 */
 inline open_next(tells) {
 	d_step { assert(!moving); tagged = !was_tagged; online = was_online; complete = was_online; moving = 1; was_tagged = 0; was_online = 0 };
 	d_step { assert(LAG(me) == 0); advance(1); moving = 0; age[me] = 0; opened = opened | tells }
@@ -143,7 +143,19 @@ inline open_next(tells) {
 
 /* After the load of generation (age[me] = 1): load goal and do what is the CPU's own; pay; open. */
 /* models _core.pxd:mm_gen_tick sha256:13c519dff883 */
-/* models _core.pyx:mm_gen_tick_wanted sha256:8aaca4994954 */
+/* models _core.pyx:mm_gen_tick_wanted sha256:09ed81b26f38 */
+/* A tick whose patience runs out returns true as well, and a wake follows. Here a CPU that runs may wake whenever it likes: that is more.
+ * What kick_holdouts and mm_gen_expedite do under the lock nothing else here reads; and a kicked CPU switches and ticks, as it may anyway.
+ * In a drain no patience runs out: waits must end without that. */
+/* models _core.pxd:mm_gen_quiescent sha256:e4e3697040dd */
+/* models _core.pyx:impatient sha256:f49b57843538 */
+/* models _core.pyx:kick_holdouts sha256:c42f8cc41d06 */
+/* models _core.pyx:mm_gen_expedite sha256:982ceeb9671c */
+#ifdef NO_WAKE
+#define IMPATIENT false
+#else
+#define IMPATIENT FREE
+#endif
 #define SWITCHED(c)  (cpu[c].snap[1 - GEN(c)] != NOW)
 inline tick() {
 	if
@@ -162,7 +174,7 @@ inline tick() {
 }
 
 /* The swap; then the generation of the parity that was swapped, which every caller loads together with what it does next (AT_REST). */
-/* models _core.pyx:hold sha256:b5035fb1a759 */
+/* models _core.pyx:hold sha256:794d16ec6a28 */
 inline hold() {
 #ifdef PARITY_FROM_GENERATION           /* BROKEN: the parity waited for is not the one swapped but generation's, from before */
 	was_tagged = parity;
@@ -197,8 +209,8 @@ byte proxies[NCPUS];
 
 /* The look before the hold and the look within; the lock keeps goal still, so a look is a load of generation. */
 /* models _core.pyx:waited_for sha256:b8892607ff34 */
-/* models _core.pyx:any_idle sha256:56130847dd9b */
-/* models _core.pyx:credit_idle sha256:0f11109588e7 */
+/* models _core.pyx:any_idle sha256:6c19952eb359 */
+/* models _core.pyx:credit_idle sha256:7e9984491586 */
 #ifdef CREDITS_FOREVER                  /* BROKEN: goes on while a CPU is idle, whether or not anybody waits */
 #define WAITED_FOR true
 #else
@@ -255,7 +267,7 @@ inline credit_idle() {
 credited:
 }
 
-/* models _core.pyx:wake_sleepers sha256:ed0efa3d3759 */
+/* models _core.pyx:mm_gen_wake_sleepers sha256:d7aebc2495be */
 inline wake_sleepers() {
 	if
 	:: sleepers == 0
@@ -286,6 +298,7 @@ main:
 	if
 	:: d_step { cpu[me].mode == RUNNING && SWITCH_COUNTS -> count_switch(me); quiescent(me) } -> goto main
 	:: d_step { cpu[me].mode == RUNNING && TICK_COUNTS -> age[me] = 1 } -> goto ticks
+	:: cpu[me].mode == RUNNING && IMPATIENT -> goto wake
 	:: d_step { cpu[me].mode == RUNNING && FREE -> count_switch(me); quiescent(me); cpu[me].mode = IDLE } -> goto idles
 	:: d_step { cpu[me].mode == IDLE && FREE -> cpu[me].mode = RUNNING } -> goto main       /* idle_exit */
 	:: d_step { cpu[me].mode == RUNNING && FREE && lock == 0 -> lock = 1 } -> goto leaves
@@ -304,8 +317,8 @@ ticks:
 #endif
 
 /* The mode is stored: load goal, load generation. */
-/* models _core.pyx:mm_gen_idle_enter sha256:2cf68fc39334 */
-/* models _core.pyx:mm_gen_idle_exit sha256:0ee0084f3cc6 */
+/* models _core.pyx:mm_gen_idle_enter sha256:caa10118e45b */
+/* models _core.pyx:mm_gen_idle_exit sha256:b856515b7064 */
 idles:
 #ifdef NO_LOOK_AFTER_IDLE               /* BROKEN: does not ask whether somebody began to wait before it idled */
 	goto main;
@@ -319,7 +332,8 @@ idles:
 	:: d_step { seen_ahead[me] > 0 -> seen_ahead[me] = 0 }
 	fi;
 
-/* models _core.pyx:mm_gen_wake sha256:a329e4824fb3 */
+/* models _core.pyx:mm_gen_wake sha256:bc22a3729cfd */
+/* models _core.pyx:mm_gen_announce sha256:95c1fba4d333 */
 wake:
 #ifndef TWO_PROXIES
 	acquire();
@@ -335,7 +349,7 @@ rouses:
 	wake_sleepers();
 	goto main;
 
-/* models _core.pyx:mm_gen_offline sha256:d0d42c43542c */
+/* models _core.pyx:mm_gen_offline sha256:4fedc69e3943 */
 leaves:
 	hold();
 	if
@@ -365,7 +379,9 @@ leaves:
 	fi;
 
 /* Into a domain that has others online; the first to come is above. */
-/* models _core.pyx:mm_gen_online sha256:5e84b2a4626e */
+/* models _core.pyx:mm_gen_online sha256:7480cce313ae */
+/* models _core.pyx:mm_gen_register sha256:be15d4eefe32 */
+/* models _core.pyx:bring_up sha256:ad0b5944d33c */
 arrives:
 	hold();
 	d_step { AT_REST -> was_tagged = 0; age[me] = 1;
@@ -384,7 +400,8 @@ active [NWAITERS] proctype Waiter() {
 	byte was_online;
 	bit was_tagged;
 	bit opened;
-/* models _core.pyx:mm_gen_start_poll sha256:4a075de7615f */
+/* models _core.pyx:mm_gen_start_poll sha256:7db390d273cf */
+/* models _core.pyx:mm_gen_begin sha256:6bdec7ba3921 */
 end_main:
 main:
 #ifdef ONLINE_READ_EARLY                /* BROKEN: asks before it has the lock whether anyone is online, and not again */
@@ -415,7 +432,7 @@ main:
 
 /* Polls; gives up; or counts itself and sleeps. */
 /* models _core.pyx:mm_gen_poll sha256:a3addc63fe47 */
-/* models _core.pyx:mm_gen_wait_for sha256:ee401d69bf5a */
+/* models _core.pyx:mm_gen_wait_for sha256:51b8373a6cc6 */
 /* models _core.pyx:mm_gen_wait sha256:d9c666e5f1d9 */
 again:
 	if

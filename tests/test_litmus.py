@@ -38,7 +38,7 @@ def test_the_functions_they_name_are_there(path):
     text = path.read_text()
     assert rc11.parse(text).name == path.stem
     source = (ROOT / "mmgen" / "_core.pyx").read_text() + (ROOT / "mmgen" / "_core.pxd").read_text()
-    named = set(re.findall(r"\b(?:mm_gen_\w+|credit_idle|open_next|wake_sleepers|(?:load|store|cas|fetch_\w+)_u\d\d)\b",
+    named = set(re.findall(r"\b(?:mm_gen_\w+|credit_idle|open_next|bring_up|(?:load|store|cas|fetch_\w+)_u\d\d)\b",
                            text.split("*)")[0]))
     assert named
     assert all(f"{name}(" in source for name in named)
