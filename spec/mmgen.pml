@@ -148,7 +148,7 @@ inline open_next(tells) {
  * What kick_holdouts and mm_gen_expedite do under the lock nothing else here reads; and a kicked CPU switches and ticks, as it may anyway.
  * In a drain no patience runs out: waits must end without that. */
 /* models _core.pxd:mm_gen_quiescent sha256:e4e3697040dd */
-/* models _core.pyx:impatient sha256:f49b57843538 */
+/* models _core.pyx:impatient sha256:d2fdb6cb121c */
 /* models _core.pyx:kick_holdouts sha256:c42f8cc41d06 */
 /* models _core.pyx:mm_gen_expedite sha256:982ceeb9671c */
 #ifdef NO_WAKE
@@ -381,7 +381,7 @@ leaves:
 /* Into a domain that has others online; the first to come is above. */
 /* models _core.pyx:mm_gen_online sha256:7480cce313ae */
 /* models _core.pyx:mm_gen_register sha256:be15d4eefe32 */
-/* models _core.pyx:bring_up sha256:ad0b5944d33c */
+/* models _core.pyx:bring_up sha256:258cdd565283 */
 arrives:
 	hold();
 	d_step { AT_REST -> was_tagged = 0; age[me] = 1;
