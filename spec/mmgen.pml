@@ -190,7 +190,7 @@ inline hold() {
 #endif
 
 /* if :: drop() :: drop_last(); open_next() fi */
-/* models _core.pyx:release sha256:6dbcfcf1e45e */
+/* models _core.pyx:release sha256:363ad5a26e20 */
 inline drop() { d_step { complete != 1 -> assert(complete > 0); complete--; held--; age[me] = 0; k = 0 } }
 inline drop_last() { d_step { complete == 1 -> complete--; held--; was_tagged = tagged; was_online = online; k = 0 } }
 
@@ -349,7 +349,7 @@ rouses:
 	wake_sleepers();
 	goto main;
 
-/* models _core.pyx:mm_gen_offline sha256:4fedc69e3943 */
+/* models _core.pyx:mm_gen_offline sha256:b659eb11952c */
 leaves:
 	hold();
 	if
