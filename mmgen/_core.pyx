@@ -138,7 +138,7 @@ cdef bint release(mm_gen *g) noexcept nogil:
     return True
 
 
-# Acquire, both, as the tick's loads; the seq_cst fence before each call does what matters.
+# Acquire, both, as the tick's loads. Where it decides who is credited, a seq_cst fence stands before the call, or the hold.
 cdef inline bint waited_for(mm_gen *g) noexcept nogil:
     cdef uint64_t goal = load_u64(&g.goal, memory_order_acquire)
     return <int64_t>(goal - load_u64(&g.generation, memory_order_acquire)) > 0

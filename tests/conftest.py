@@ -1,8 +1,16 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
+
+NEED_HYPOTHESIS = ["test_interface.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
+collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
+
+
+def pytest_report_header():
+    return f"left out, since hypothesis is not installed: {', '.join(collect_ignore)}" if collect_ignore else None
 
 
 def pytest_addoption(parser):
