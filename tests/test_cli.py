@@ -81,8 +81,9 @@ def test_busy_and_idle_workloads():
     assert (r["cpus"], r["hz"], r["waits"], r["waits_idle_only"]) == (3, 500, 20, 0)
     assert len(r["per_cpu"]) == 3
     r = report("--workload", "idle", "--seconds", 0.3, "--continuous")
-    assert (r["waits_timed"], r["wait_p50_ms"], r["wait_p50_ticks"], r["continuous"]) == (0, None, None, True)
-    assert r["waits"] == r["waits_idle_only"] == 29
+    assert r["continuous"]
+    assert r["waits"] == r["waits_idle_only"] + r["waits_timed"] == 29          # a wait may meet a CPU that is just awake
+    assert r["waits_idle_only"] > r["waits_timed"]
     r = report("--workload", "busy", "--hz", "none", "--seconds", 0.3)
     assert (r["hz"], r["wait_p50_ticks"]) == (None, None)
     assert r["wait_p50_ms"] > 0

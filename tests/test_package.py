@@ -69,7 +69,7 @@ def load(path, name):
 
 
 FOREIGN = """
-# cython: language_level=3
+# cython: language_level=3, freethreading_compatible=True
 from libc.stdint cimport uint32_t, uint64_t
 from mmgen cimport (
     MmGen, mm_callback, mm_gen, mm_gen_defer, mm_gen_expedite, mm_gen_owes, mm_gen_quiescent, mm_gen_run_callbacks,

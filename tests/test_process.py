@@ -19,13 +19,16 @@ def test_ctrl_c_ends_a_wait_within_50_ms(python, waits):
 gen = mmgen.MmGen(2)
 lateness = []
 for i in range(10):
+    ready = threading.Event()
     def interrupt():
         global sent
+        ready.wait()
         time.sleep(0.05)
         sent = time.monotonic()
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=interrupt).start()
     try:
+        ready.set()
         {waits}
     except KeyboardInterrupt:
         lateness.append(time.monotonic() - sent)
