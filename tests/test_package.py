@@ -204,7 +204,15 @@ static PyObject *drive(PyObject *self, PyObject *arg)
 
 static PyMethodDef methods[] = {{"drive", drive, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fromc", NULL, -1, methods, NULL, NULL, NULL, NULL};
-PyMODINIT_FUNC PyInit_fromc(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit_fromc(void)
+{
+    PyObject *m = PyModule_Create(&module);
+#ifdef Py_GIL_DISABLED
+    if (m != NULL)
+        PyUnstable_Module_SetGIL(m, Py_MOD_GIL_NOT_USED);
+#endif
+    return m;
+}
 """
 
 
