@@ -49,9 +49,11 @@ class Reclaimer:
         """Begin anew, in a child: the thread is in the parent, and who knows who held the lock."""
         self.thread: threading.Thread | None = None
         # Reentrant: a kick, a signal's handler or a finalizer may defer within a defer.
-        self._changed = threading.Condition(threading.RLock())
+        # Held by `with` on the lock, never on the condition, whose methods are Python's: an interrupt there would keep it held.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._sleeping = False
-        self._joining = 0                                       # defers that have found room, and are not counted as pending yet
+        self._joining: set[object] = set()                      # defers that have found room, and are not counted as pending yet
 
     def defer(self, gen: "MmGen", fn: Callable[..., object] | None, args: tuple[Any, ...], bounded: bool = True) -> None:
         """Queue fn(*args); see MmGen.defer()."""
@@ -59,30 +61,27 @@ class Reclaimer:
             gen._check_open()
             self._start(gen)                                    # first, since it may fail
         if bounded and self.max_pending is not None:
-            joined = False
+            joining = object()
             try:
-                with self._changed:
-                    while self._joining + gen.nr_deferred - gen.nr_run >= self.max_pending:
+                with self._lock:
+                    while len(self._joining) + gen.nr_deferred - gen.nr_run >= self.max_pending:
                         gen._check_open()
                         if self.when_full == "raise" or self.in_callback():
                             raise FullError(f"{self.max_pending} callbacks are pending, as many as max_pending allows")
                         gen._check_waiter()
                         self._rouse(gen)
                         self._changed.wait(SLICE_S)
-                    self._joining += 1
-                    joined = True
+                    self._joining.add(joining)
                 gen._defer(fn, args)                            # without the lock: it may kick, and a kick may call anything
             finally:
-                if joined:
-                    with self._changed:
-                        self._joining -= 1
+                self._joining.discard(joining)                  # one call, without a lock: no interrupt comes between
         else:
             gen._defer(fn, args)
         if self.threaded:
             self._rouse(gen)
 
     def _start(self, gen: "MmGen") -> None:
-        with self._changed:
+        with self._lock:
             if self.thread is None:
                 thread = threading.Thread(target=self._reclaim, args=(gen,), name="mmgen-reclaimer", daemon=True)
                 thread.start()
@@ -92,7 +91,7 @@ class Reclaimer:
         if self.thread is None:
             self._start(gen)
         elif self._sleeping:
-            with self._changed:
+            with self._lock:
                 self._changed.notify_all()
 
     def in_callback(self) -> bool:
@@ -101,15 +100,16 @@ class Reclaimer:
 
     def run(self, gen: "MmGen", limit: int | None = None) -> int:
         """Run what is due; how many."""
-        if self.in_callback():
+        me = threading.get_ident()
+        if me in self._runners:
             return 0
         try:
-            self._runners.add(threading.get_ident())
+            self._runners.add(me)
             nr = gen._run_callbacks((1 << 63) - 1 if limit is None else limit)
         finally:
-            self._runners.discard(threading.get_ident())
+            self._runners.discard(me)
         if nr and self.max_pending is not None:
-            with self._changed:
+            with self._lock:
                 self._changed.notify_all()
         return nr
 
@@ -127,13 +127,13 @@ class Reclaimer:
                 if cookie is not None:
                     gen._sleep(cookie, -1, record=False)
                     if not self.run(gen):                       # another thread runs them
-                        with self._changed:
+                        with self._lock:
                             self._changed.wait(SLICE_S)
                     continue
                 gen._check_open()
             except ClosedError:
                 break
-            with self._changed:
+            with self._lock:
                 self._sleeping = True                           # from here on a defer notifies
                 if gen._first_callback() is None and not gen.closed:
                     self._changed.wait(LINGER_S)
@@ -186,7 +186,7 @@ class Reclaimer:
     def join(self) -> None:
         """Wait for the thread, of a closed domain, to end."""
         thread = self.thread
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
