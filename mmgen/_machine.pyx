@@ -283,6 +283,12 @@ cdef class Driver:
         self.d.exponential = exponential
         self.d.random = seed
 
+    def pause(self, int64_t begin, /):
+        """Sleep until `begin` (ns of CLOCK_MONOTONIC), before the first call of a Calls workload. True: stop instead."""
+        with nogil:
+            told = stopped(&self.d, begin)
+        return bool(told)
+
     def between(self, int64_t due, /):
         """Between two calls of a Calls workload: do what the thread was told, and tick if `due` (ns of CLOCK_MONOTONIC) is past.
 

@@ -139,8 +139,8 @@ class RegisteredCpu(Cpu):
 
     def offline(self) -> None:
         """As leave(), but RuntimeError once it has left: the CPU may be another thread's by then."""
+        cast(MmGen, self.gen)._check_open()
         if self._left:
-            cast(MmGen, self.gen)._check_open()
             raise RuntimeError(f"offline() on CPU {self.index}, which this thread has left")
         self.leave()
 

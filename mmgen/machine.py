@@ -181,8 +181,9 @@ class Machine:
     def _call(self, driver: Driver, load: Calls, begin: int) -> None:
         cpu = self.gen.cpu(driver.cpu)
         due = begin + self._skew(driver.cpu)
-        while (due := driver.between(due)) >= 0:
-            load.fn(cpu)
+        if not driver.pause(begin):
+            while (due := driver.between(due)) >= 0:
+                load.fn(cpu)
         driver.leave()
 
     def _skew(self, cpu: int) -> int:
