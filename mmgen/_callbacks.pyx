@@ -62,7 +62,7 @@ cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil:
     cdef size_t nr = 0
     if load_u32(&control.state, memory_order_relaxed) == MM_DRIVERLESS:
         return 0                        # the parent runs them
-    # Acquire, pairs with the release below: the callbacks of one runner come after those of the one before.
+    # Acquire, pairs with the release below: the callbacks of one runner come after those of the one before (litmus: runner).
     if exchange_u32(&control.running, 1, memory_order_acquire):
         return 0
     callback = take_due(g, limit)
@@ -71,15 +71,15 @@ cdef size_t mm_gen_run_callbacks(mm_gen *g, size_t limit) noexcept nogil:
         callback.fn(callback)
         callback = next
         nr += 1
-        fetch_add_u64(&control.nr_run, 1, memory_order_release)             # pairs with mm_gen_barrier's acquire
-    store_u32(&control.running, 0, memory_order_release)
+        fetch_add_u64(&control.nr_run, 1, memory_order_release)     # pairs with mm_gen_barrier_until's acquire (litmus: barrier-load)
+    store_u32(&control.running, 0, memory_order_release)    # pairs with the acquire above (litmus: runner)
     if nr:
         mm_gen_wake_barriers(g)
     return nr
 
 
 cdef void mm_gen_wake_barriers(mm_gen *g) noexcept nogil:
-    # Between the count and this load. Pairs with the fence in mm_gen_barrier_until: either sees the other.
+    # Between the count and this load. Pairs with the fence in mm_gen_barrier_until: either sees the other (litmus: barrier-fence).
     fence(memory_order_seq_cst)
     if load_u32(&control_of(g).barriers, memory_order_relaxed):
         mm_wake_all(MM_LOW_HALF(&control_of(g).nr_run))
@@ -95,8 +95,8 @@ cdef int mm_gen_barrier_until(mm_gen *g, uint64_t nr_deferred, int64_t timeout_n
         deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
     fetch_add_u32(&control.barriers, 1, memory_order_relaxed)
     while True:
-        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_barriers'
-        nr = load_u64(&control.nr_run, memory_order_acquire)
+        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_barriers' and mm_gen_close's (litmus: barrier-fence, close-fence)
+        nr = load_u64(&control.nr_run, memory_order_acquire)    # pairs with mm_gen_run_callbacks' release (litmus: barrier-load)
         if <int64_t>(nr - nr_deferred) >= 0:
             err = 0
             break
@@ -106,7 +106,7 @@ cdef int mm_gen_barrier_until(mm_gen *g, uint64_t nr_deferred, int64_t timeout_n
         if err:
             break
         err = mm_sleep(MM_LOW_HALF(&control.nr_run), <uint32_t>nr, deadline)
-    fetch_sub_u32(&control.barriers, 1, memory_order_release)
+    fetch_sub_u32(&control.barriers, 1, memory_order_release)   # pairs with mm_gen_close's acquire (litmus: leave)
     return err
 
 
@@ -133,7 +133,7 @@ cdef uint64_t mm_gen_nr_deferred(mm_gen *g) noexcept nogil:
 
 
 cdef uint64_t mm_gen_nr_run(mm_gen *g) noexcept nogil:
-    return load_u64(&control_of(g).nr_run, memory_order_acquire)
+    return load_u64(&control_of(g).nr_run, memory_order_acquire)    # as mm_gen_barrier_until's (litmus: barrier-load)
 
 
 cdef mm_callback *mm_gen_take_callbacks(mm_gen *g) noexcept nogil:

@@ -59,9 +59,10 @@ cdef inline void mm_switch(mm_gen *g, uint32_t cpu) noexcept nogil:
 # The tick of `cpu`, on its own thread. True: it opened a generation, or its patience ran out; the caller then owes mm_gen_wake(),
 # outside its own locks.
 cdef inline bint mm_gen_tick(mm_gen *g, uint32_t cpu) noexcept nogil:
-    # Acquire, pairs with open_next's release of generation: who sees a generation sees its pending.
+    # Acquire, pairs with open_next's release of generation: who sees a generation sees its pending (litmus: tick-generation). In a
+    # tick that counts, the fence would do.
     cdef uint64_t gen = load_u64(&g.generation, memory_order_acquire)
-    # Acquire, pairs with mm_gen_begin's release of goal: who counts for a waiter sees what it unpublished.
+    # Acquire, pairs with mm_gen_begin's release of goal: who counts for a waiter sees what it unpublished (litmus: tick-goal).
     if <int64_t>(load_u64(&g.goal, memory_order_acquire) - gen) <= 0 and not g.continuous:
         return False
     return mm_gen_tick_wanted(g, cpu, gen)

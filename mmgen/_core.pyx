@@ -56,6 +56,7 @@ cdef inline bint owes(mm_cpu *c, uint64_t gen) noexcept nogil:
 
 
 cdef bint mm_gen_owes(mm_gen *g, uint32_t cpu) noexcept nogil:
+    # Acquire, pairs with open_next's release of generation: an older snapshot would hide the debt (litmus: holdout).
     return (load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) != MM_OFFLINE
             and owes(mm_cpu_of(g, cpu), load_u64(&g.generation, memory_order_acquire)))
 
@@ -64,7 +65,8 @@ cdef bint mm_gen_owes(mm_gen *g, uint32_t cpu) noexcept nogil:
 cdef inline void open_next(mm_gen *g, uint64_t gen, uint64_t was) noexcept nogil:
     cdef uint64_t online = was >> MM_ONLINE_SHIFT
     # Release, both; in this order: a tick that acquires generation + 1 decrements the new complete, never one that is still to be
-    # overwritten; and it sees whatever those saw who paid before (their decrements' acq_rel).
+    # overwritten; and it sees whatever those saw who paid before (their decrements' acq_rel). Pending pairs with hold's swap also,
+    # which then takes no older generation for this one. (litmus: open-order, open-pending, hold-parity)
     store_u64(&g.pending, (was ^ (<uint64_t>1 << MM_PARITY_SHIFT)) - 1 + online, memory_order_release)
     store_u64(&g.generation, gen + 1, memory_order_release)
 
@@ -98,9 +100,10 @@ cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nog
     if <int64_t>(curr - prev) >= 0:
         return impatient(g, c, gen)     # counted in this generation already; the next one's baseline is now later
     # Pairs with the fence of mm_gen_begin, between the unpublish and its load of generation: either that wait saw this
-    # generation and asks for one more, or this CPU's sections from here on see what was unpublished.
+    # generation and asks for one more, or this CPU's sections from here on see what was unpublished (litmus: tick-fence).
     fence(memory_order_seq_cst)
-    # Acq_rel: the last to pay has seen all the others' uses, and open_next hands them on.
+    # Acq_rel, pairs with those of whoever else pays: the last has seen all the others' uses, and open_next hands them on
+    # (litmus: tick-decrement). After the fence acquire would do.
     cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)
     note(g, cpu, MM_TRACE_COUNT, gen)
     if <uint32_t>was != 1:
@@ -116,13 +119,14 @@ cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nog
 # Keeps the generation from opening until release(): one more is owed.
 cdef void hold(mm_gen *g) noexcept nogil:
     cdef uint64_t seen = load_u64(&g.pending, memory_order_relaxed)
-    # Only from above 0: at 0 a generation is being opened. Acq_rel, as the decrements.
+    # Only from above 0: at 0 a generation is being opened. Acquire, pairs with open_next's release of pending: the parity below is
+    # not that of two generations before (litmus: hold-parity). Nothing needs its release.
     while <uint32_t>seen == 0 or not cas_u64(&g.pending, &seen, seen + 1, memory_order_acq_rel, memory_order_relaxed):
         if <uint32_t>seen == 0:
             sched_yield()
             seen = load_u64(&g.pending, memory_order_relaxed)
     # An opener may have stored pending and not yet generation: the parity that was swapped says which generation is held.
-    # Acquire, pairs with open_next's release.
+    # Acquire, pairs with open_next's release; relaxed would do, after the swap's (litmus: hold-parity).
     while (load_u64(&g.generation, memory_order_acquire) ^ (seen >> MM_PARITY_SHIFT)) & 1:
         sched_yield()
 
@@ -130,7 +134,7 @@ cdef void hold(mm_gen *g) noexcept nogil:
 # True: it was the last debt, and the next generation is open.
 cdef bint release(mm_gen *g) noexcept nogil:
     cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed)       # held still, so it stands
-    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)  # as the tick's
+    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)  # as the tick's (litmus: hold-release)
     if <uint32_t>was != 1:
         return False
     open_next(g, gen, was)
@@ -138,8 +142,9 @@ cdef bint release(mm_gen *g) noexcept nogil:
     return True
 
 
-# Acquire, both, as the tick's loads. Where it decides who is credited, a seq_cst fence stands before the call, or the hold.
 cdef inline bint waited_for(mm_gen *g) noexcept nogil:
+    # Acquire, both, as the tick's loads; relaxed would do. Where it decides who is credited, a seq_cst fence stands before the call, or
+    # the hold (litmus: idle-fence).
     cdef uint64_t goal = load_u64(&g.goal, memory_order_acquire)
     return <int64_t>(goal - load_u64(&g.generation, memory_order_acquire)) > 0
 
@@ -160,7 +165,7 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
     cdef bint opened = False
     while True:
         # Between raising goal (or opening) and the first load of a mode. Pairs with the fence of mm_gen_idle_enter, between
-        # its store of the mode and its load of goal: either this sees the idle CPU or that CPU sees the goal.
+        # its store of the mode and its load of goal: either this sees the idle CPU or that CPU sees the goal (litmus: idle-fence).
         fence(memory_order_seq_cst)
         if not waited_for(g) or not any_idle(g):
             return opened
@@ -176,15 +181,18 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
             idle = MM_IDLE
             if load_u32(&c.mode, memory_order_relaxed) != MM_IDLE:
                 continue
-            # Acquire, pairs with the release by which the CPU (or the proxy before) stored IDLE: the line is whole.
+            # Acquire, pairs with the release by which the CPU (or the proxy before) stored IDLE: the line is whole, and what the CPU
+            # used is handed on (litmus: claim, proxy-decrement).
             if not cas_u32(&c.mode, &idle, MM_PROXIED, memory_order_acquire, memory_order_relaxed):
                 continue
             if owes(c, gen):
                 nr = load_u64(&c.nr_mm_switches, memory_order_relaxed) + 1
                 store_u64(&c.nr_mm_switches, nr, memory_order_relaxed)
                 store_u64(&c.mm_switches[gen & 1], nr, memory_order_relaxed)
-                fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)          # as the tick's; the hold keeps it above 0
-            store_u32(&c.mode, MM_IDLE, memory_order_release)               # pairs with the CPU's acquire in mm_gen_idle_exit
+                # As the tick's; but release would do, since the hold keeps it above 0 (litmus: proxy-decrement).
+                fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)
+            # Release, pairs with the acquire of mm_gen_idle_exit, or of the next claim (litmus: put-back, idle-exit-lock).
+            store_u32(&c.mode, MM_IDLE, memory_order_release)
         if not release(g):
             return opened
         opened = True
@@ -192,7 +200,7 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
 
 cdef void mm_gen_wake_sleepers(mm_gen *g) noexcept nogil:
     # Between the opener's store of generation and this load. Pairs with the fence of mm_gen_wait_for, between counting itself and
-    # its load of generation: either this sees the sleeper or the sleeper sees the generation.
+    # its load of generation: either this sees the sleeper or the sleeper sees the generation (litmus: sleep-fence).
     fence(memory_order_seq_cst)
     if load_u32(&control_of(g).sleepers, memory_order_relaxed):
         mm_wake_all(MM_LOW_HALF(&g.generation))
@@ -207,7 +215,7 @@ cdef void kick_holdouts(mm_gen *g) noexcept nogil:
     if g.kick is NULL:
         return
     pthread_mutex_lock(&control.lock)
-    gen = load_u64(&g.generation, memory_order_acquire)
+    gen = load_u64(&g.generation, memory_order_acquire)     # relaxed would do: mm_gen_owes acquires again (litmus: holdout)
     due = waited_for(g) and control.kicked != gen and (
         load_u64(&control.impatient, memory_order_relaxed) == gen or <int64_t>(control.expedite - gen) > 0)
     if due:
@@ -248,11 +256,13 @@ cdef void mm_gen_expedite(mm_gen *g, uint64_t cookie) noexcept nogil:
 cdef uint64_t mm_gen_begin(mm_gen *g, bint *opened) noexcept nogil:
     cdef uint64_t gen, goal, target
     opened[0] = False
-    # Between the caller's unpublish and the load of generation. Pairs with the fence of mm_gen_tick_wanted.
+    # Between the caller's unpublish and the load of generation. Pairs with the fence of mm_gen_tick_wanted, and with those of CPUs
+    # that come back, in mm_gen_idle_exit and mm_gen_online (litmus: wait-fence, idle-exit, online).
     fence(memory_order_seq_cst)
     pthread_mutex_lock(&control_of(g).lock)
     control_of(g).nr_waits += 1
-    gen = load_u64(&g.generation, memory_order_acquire)     # pairs with open_next's release
+    # Acquire, pairs with open_next's release; relaxed would do, after the fence (litmus: wait-fence).
+    gen = load_u64(&g.generation, memory_order_acquire)
     if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT == 0:     # nobody holds anything: over already
         pthread_mutex_unlock(&control_of(g).lock)
         return gen
@@ -264,7 +274,7 @@ cdef uint64_t mm_gen_begin(mm_gen *g, bint *opened) noexcept nogil:
     else:
         target = gen + 2
     if <int64_t>(target - goal) > 0:
-        store_u64(&g.goal, target, memory_order_release)    # pairs with the tick's acquire of goal
+        store_u64(&g.goal, target, memory_order_release)    # pairs with mm_gen_tick's acquire; the fence would do (litmus: goal-store)
     opened[0] = credit_idle(g)
     pthread_mutex_unlock(&control_of(g).lock)
     note(g, OUTSIDE, MM_TRACE_WAIT_BEGIN, target)
@@ -280,7 +290,7 @@ cdef uint64_t mm_gen_start_poll(mm_gen *g) noexcept nogil:
 
 
 cdef bint mm_gen_poll(mm_gen *g, uint64_t cookie) noexcept nogil:
-    # Acquire, pairs with open_next's release: the caller may free what every CPU used before.
+    # Acquire, pairs with open_next's release: the caller may free what every CPU used before (litmus: wait-load).
     return <int64_t>(load_u64(&g.generation, memory_order_acquire) - cookie) >= 0
 
 
@@ -301,8 +311,8 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
         deadline = deadline + timeout_ns if timeout_ns < INT64_MAX - deadline else -1
     fetch_add_u32(&control.sleepers, 1, memory_order_relaxed)
     while True:
-        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_sleepers' and mm_gen_close's (_lifetime)
-        gen = load_u64(&g.generation, memory_order_acquire)                 # as mm_gen_poll's
+        fence(memory_order_seq_cst)     # pairs with mm_gen_wake_sleepers' and mm_gen_close's (litmus: sleep-fence, close-fence)
+        gen = load_u64(&g.generation, memory_order_acquire)                 # as mm_gen_poll's (litmus: wait-load)
         if <int64_t>(gen - cookie) >= 0:
             err = 0
             break
@@ -312,7 +322,7 @@ cdef int mm_gen_wait_for(mm_gen *g, uint64_t cookie, int64_t timeout_ns) noexcep
         if err:
             break
         err = mm_sleep(MM_LOW_HALF(&g.generation), <uint32_t>gen, deadline)
-    # Release, pairs with mm_gen_close's acquire: after it this sleeper touches the domain no more.
+    # Release, pairs with mm_gen_close's acquire: after it this sleeper looks at nothing but the trace (litmus: leave).
     fetch_sub_u32(&control.sleepers, 1, memory_order_release)
     if err == 0:
         note(g, OUTSIDE, MM_TRACE_WAIT_END, cookie)
@@ -336,11 +346,12 @@ cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
     if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING:
         return wrong_mode(g)
     mm_switch(g, cpu)
-    # Release, pairs with the proxy's acquire in credit_idle. Compared, since mm_gen_close may have come between.
+    # Release, pairs with the proxy's acquire in credit_idle (litmus: claim, proxy-decrement). Compared, since mm_gen_close may have
+    # come between.
     if not cas_u32(&c.mode, &running, MM_IDLE, memory_order_release, memory_order_relaxed):
         return wrong_mode(g)
     note(g, cpu, MM_TRACE_IDLE_ENTER, 0)
-    fence(memory_order_seq_cst)                             # pairs with credit_idle's
+    fence(memory_order_seq_cst)                             # pairs with credit_idle's (litmus: idle-fence)
     if waited_for(g):
         mm_gen_wake(g)
     return 0
@@ -349,13 +360,14 @@ cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
 cdef int mm_gen_idle_exit(mm_gen *g, uint32_t cpu) noexcept nogil:
     cdef mm_cpu *c = mm_cpu_of(g, cpu)
     cdef uint32_t seen = MM_IDLE
-    # Acquire, pairs with the proxy's release: the line is whole, and says what was credited.
+    # Acquire, pairs with the proxy's release in credit_idle: the line is whole, and says what was credited (litmus: put-back).
     while not cas_u32(&c.mode, &seen, MM_RUNNING, memory_order_acquire, memory_order_relaxed):
         if seen != MM_PROXIED:
             return wrong_mode(g)
         sched_yield()
         seen = MM_IDLE
-    # A CPU that was credited while away must not read what was unpublished meanwhile. Pairs with mm_gen_begin's fence.
+    # A CPU that was credited while away must not read what was unpublished meanwhile. Pairs with mm_gen_begin's fence
+    # (litmus: idle-exit). The lock, which that wait and the proxy take, would do, with the acquire above (litmus: idle-exit-lock).
     fence(memory_order_seq_cst)
     note(g, cpu, MM_TRACE_IDLE_EXIT, 0)
     return 0
@@ -373,7 +385,8 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
         return wrong_mode(g)
     hold(g)
     gen = load_u64(&g.generation, memory_order_relaxed)
-    # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0.
+    # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0; giving it
+    # back hands on the same, so relaxed would do (litmus: offline-debt).
     was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)
     store_u32(&c.mode, MM_OFFLINE, memory_order_relaxed)                    # read under the lock, which orders it
     if was >> MM_ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
@@ -381,6 +394,8 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
         if <int64_t>(goal - gen) > 0:
             gen = goal
             note(g, OUTSIDE, MM_TRACE_OPEN, gen)
+        # Release of pending: relaxed would do, with online 0 it is read under the lock (litmus: offline-lock). Release of generation:
+        # pairs with mm_gen_poll's acquire (litmus: offline-last).
         store_u64(&g.pending, (gen & 1) << MM_PARITY_SHIFT, memory_order_release)  # in this order, as in open_next
         store_u64(&g.generation, gen, memory_order_release)
         opened = True
@@ -401,10 +416,12 @@ cdef void bring_up(mm_gen *g, uint32_t cpu) noexcept nogil:
     cdef uint64_t parity, nr
     if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT:
         hold(g)
+        # Acq_rel as the hold's, pairs with open_next's release of pending; after the hold relaxed would do (litmus: open-pending).
         fetch_add_u64(&g.pending, ONE_ONLINE, memory_order_acq_rel)         # and the hold is now this CPU's debt
         parity = load_u64(&g.generation, memory_order_relaxed) & 1
     else:
         parity = load_u64(&g.generation, memory_order_relaxed) & 1
+        # Relaxed would do: others come to read it by the lock (litmus: online-lock).
         store_u64(&g.pending, ONE_ONLINE | parity << MM_PARITY_SHIFT | 1, memory_order_release)
     nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
     store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
@@ -422,7 +439,8 @@ cdef int mm_gen_online(mm_gen *g, uint32_t cpu) noexcept nogil:
     if fits:
         bring_up(g, cpu)
     pthread_mutex_unlock(&control_of(g).lock)
-    # Before this CPU's first section: as in mm_gen_idle_exit.
+    # Before this CPU's first section: as in mm_gen_idle_exit. Pairs with mm_gen_begin's fence (litmus: online). The lock, which both
+    # take, would do (litmus: online-lock).
     fence(memory_order_seq_cst)
     return 0 if fits else wrong_mode(g)
 
@@ -448,5 +466,5 @@ cdef int mm_gen_register(mm_gen *g) noexcept nogil:
         control.hint = found + 1
         bring_up(g, found)
     pthread_mutex_unlock(&control.lock)
-    fence(memory_order_seq_cst)         # as in mm_gen_online
+    fence(memory_order_seq_cst)         # as in mm_gen_online (litmus: online, online-lock)
     return found

@@ -53,9 +53,9 @@ cdef void mm_gen_close(mm_gen *g) noexcept nogil:
         exchange_u32(&mm_cpu_of(g, cpu).mode, MM_OFFLINE, memory_order_relaxed)
     pthread_mutex_unlock(&control_of(g).lock)
     # Pairs with the fences of mm_gen_wait_for and mm_gen_barrier_until. A waiter that looked at the state before may fall asleep
-    # after: wake until all have left.
+    # after: wake until all have left (litmus: close-fence).
     fence(memory_order_seq_cst)
-    # The acquires pair with the release with which each leaves.
+    # The acquires pair with the release with which each leaves (litmus: leave).
     while load_u32(&control_of(g).sleepers, memory_order_acquire) or load_u32(&control_of(g).barriers, memory_order_acquire):
         mm_gen_wake_sleepers(g)
         mm_gen_wake_barriers(g)

@@ -52,11 +52,12 @@ cdef void mm_trace_write(mm_trace *trace, uint32_t ring, uint64_t what, uint64_t
     cdef uint64_t nr = fetch_add_u64(&trace.rings[ring].nr, 1, memory_order_relaxed)
     cdef mm_trace_event *e = &trace.events[<size_t>ring * trace.size + (nr & (trace.size - 1))]
     store_u64(&e.turn, 0, memory_order_relaxed)
-    fence(memory_order_release)                     # pairs with the acquire fence in mm_trace_read: who sees a new word sees turn 0
+    # Pairs with the acquire fence in mm_trace_read: who sees a new word sees turn 0 (litmus: trace-fence).
+    fence(memory_order_release)
     store_u64(&e.t_ns, mm_now(), memory_order_relaxed)
     store_u64(&e.what, what, memory_order_relaxed)
     store_u64(&e.argument, argument, memory_order_relaxed)
-    store_u64(&e.turn, nr + 1, memory_order_release)    # pairs with the acquire in mm_trace_read
+    store_u64(&e.turn, nr + 1, memory_order_release)    # pairs with the acquire in mm_trace_read (litmus: trace-turn)
 
 
 cdef list mm_trace_read(mm_trace *trace, uint32_t ring):
@@ -66,12 +67,12 @@ cdef list mm_trace_read(mm_trace *trace, uint32_t ring):
     events = []
     for i in range(nr - min(nr, <uint64_t>trace.size), nr):
         e = &trace.events[<size_t>ring * trace.size + (i & (trace.size - 1))]
-        if load_u64(&e.turn, memory_order_acquire) != i + 1:
+        if load_u64(&e.turn, memory_order_acquire) != i + 1:    # pairs with mm_trace_write's last release (litmus: trace-turn)
             continue                                # being written, or overwritten since
         t_ns = load_u64(&e.t_ns, memory_order_relaxed)
         what = load_u64(&e.what, memory_order_relaxed)
         argument = load_u64(&e.argument, memory_order_relaxed)
-        fence(memory_order_acquire)
+        fence(memory_order_acquire)                 # pairs with mm_trace_write's release fence (litmus: trace-fence)
         if load_u64(&e.turn, memory_order_relaxed) == i + 1:
             events.append((t_ns, what, argument))
     return events
