@@ -1,8 +1,12 @@
-"""The litmus tests of spec/litmus/, run by its enumerator; and the enumerator, on shapes whose verdicts are known."""
+"""The litmus tests of spec/litmus/, run by its enumerator; the orders in the source, each of which names one; and the enumerator, on
+shapes whose verdicts are known."""
 import importlib.util
+import io
 import re
 import sys
+import tokenize
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +23,9 @@ def load(path):
 
 rc11 = load(LITMUS / "rc11.py")
 FILES = sorted(LITMUS.glob("*.litmus"))
+SOUND = {path.stem for path in FILES if "-weakened" not in path.stem}
+SOURCES = {name: (ROOT / "mmgen" / name).read_text()
+           for name in ("_core.pxd", "_core.pyx", "_callbacks.pyx", "_lifetime.pyx", "_trace.pyx")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -28,20 +35,166 @@ def test_the_sound_never_and_the_weakened_do(path):
 
 
 def test_every_sound_test_has_a_weakened_one():
-    sound = {path.stem for path in FILES if "-weakened" not in path.stem}
-    assert len(sound) >= 15
-    assert sound == {path.stem.split("-weakened")[0] for path in FILES if "-weakened" in path.stem}
+    assert len(SOUND) >= 30
+    assert {path.stem.split("-weakened")[0] for path in FILES if "-weakened" in path.stem} == SOUND
+
+
+def header(name):
+    return (LITMUS / f"{name}.litmus").read_text().split("*)")[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_functions_they_name_are_there(path):
     text = path.read_text()
     assert rc11.parse(text).name == path.stem
-    source = (ROOT / "mmgen" / "_core.pyx").read_text() + (ROOT / "mmgen" / "_core.pxd").read_text()
-    named = set(re.findall(r"\b(?:mm_gen_\w+|credit_idle|open_next|bring_up|(?:load|store|cas|fetch_\w+)_u\d\d)\b",
-                           text.split("*)")[0]))
+    source = "".join(SOURCES.values())
+    named = set(re.findall(r"\b(?:mm_(?:gen|trace)_\w+|credit_idle|open_next|bring_up|(?:load|store|cas|exchange|fetch_\w+)_u\d\d)\b",
+                           header(path.stem)))
     assert named
     assert all(f"{name}(" in source for name in named)
+
+
+def in_full(text):
+    text = re.sub(r"\b(load|store|fetch_\w+)\(", r"atomic_\1_explicit(", text.replace("fence(", "atomic_thread_fence("))
+    return re.sub(r"\b(relaxed|acquire|release|acq_rel|seq_cst)\b", r"memory_order_\1", text)
+
+
+# What is said in a comment or in README.md to order the same as an order that the code asks for: the sound test, with that instead.
+@pytest.mark.parametrize(("name", "changes"), [
+    ("tick-generation", [("load(generation, acquire);", "load(generation, relaxed); fence(seq_cst);")]),
+    ("goal-store", [("store(goal, 1, release)", "fence(seq_cst); store(goal, 1, relaxed)")]),
+    ("tick-decrement", [("int r1 = fetch_sub(pending, 1, acq_rel)", "fence(seq_cst); int r1 = fetch_sub(pending, 1, acquire)")]),
+    ("hold-parity", [("acq_rel", "acquire"), ("r1 = load(generation, acquire)", "r1 = load(generation, relaxed)")]),
+    ("proxy-decrement", [("r1 = fetch_sub(pending, 1, acq_rel)", "r1 = fetch_sub(pending, 1, release)")]),
+    ("idle-fence", [("goal, acquire", "goal, relaxed"), ("goal, 1, release", "goal, 1, relaxed")]),
+    ("wait-fence", [("load(generation, acquire);\n}", "load(generation, relaxed);\n}")]),
+    ("open-pending", [("r0 = fetch_add(pending, 1, acq_rel)",          # the hold's, and then bring_up's
+                       "r0 = fetch_add(pending, 1, acquire); int r2 = fetch_add(pending, 8, relaxed)")]),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_what_would_do(name, changes):
+    head, body = (LITMUS / f"{name}.litmus").read_text().split("*)")
+    for old, new in ((in_full(old), in_full(new)) for old, new in changes):
+        assert body.count(old) == 1
+        body = body.replace(old, new)
+    assert rc11.verdict(rc11.parse(f"{head}*){body}")) == "Never"
+
+
+def test_the_readme_lists_them_with_their_verdicts():
+    rows = [line.strip("|").split("|") for line in (LITMUS / "README.md").read_text().splitlines() if re.match(r"\| `[\w-]+` \|", line)]
+    listed = {}
+    for first, *_, last in rows:
+        name = first.strip(" `")
+        assert name not in listed
+        listed[name] = "Never"
+        verdict = ""
+        for word in reversed(last.split()):                 # `-weakened` `-weakened-before` Sometimes
+            verdict = word if "`" not in word else verdict
+            if "`" in word:
+                listed[name + word.strip("`")] = verdict
+    assert listed == {path.stem: rc11.verdict(rc11.parse(path.read_text())) for path in FILES}
+
+
+# ---- the orders in the source --------------------------------------------------------------------------------------------------
+
+STRONG = {f"memory_order_{order}" for order in ("acquire", "release", "acq_rel", "seq_cst")}
+TAG = re.compile(r"\(litmus: ([\w-]+(?:, [\w-]+)*)\)")
+
+
+class Order(NamedTuple):
+    line: int
+    function: str
+    litmus: set[str]
+
+
+def orders(source):
+    """The statements that ask for an order, with the tests that their comments name.
+
+    A statement's comments are those in its lines, and the comment right above it; above the first, where several stand together.
+    """
+    function, tokens, own, block, block_end, inherited = "", [], [], [], 0, None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        line = token.start[0]
+        if token.type == tokenize.COMMENT:
+            if tokens:
+                own.append(token.string)
+            else:
+                block = [*block, token.string] if block_end == line - 1 else [token.string]
+                block_end = line
+        elif token.type in {tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING}:
+            tokens.append(token)
+        elif token.type == tokenize.NEWLINE:
+            words = [t.string for t in tokens]
+            first = tokens[0].start[0]
+            if words[0] == "cdef" and words[-1] == ":" and "(" in words:
+                function = words[words.index("(") - 1]
+            above = block if block_end == first - 1 else inherited[1] if inherited and inherited[0] == first - 1 else []
+            inherited = None
+            if STRONG & set(words) and "cimport" not in words:
+                text = " ".join(comment.lstrip("# ") for comment in [*above, "", *own])
+                yield Order(first, function, {name for names in TAG.findall(text) for name in names.split(", ")})
+                inherited = line, above
+            tokens, own = [], []
+
+
+def faults(source):
+    """What is wrong with the comments on the orders of a source."""
+    for line, function, named in orders(source):
+        if not named:
+            yield f"{line}: an order in {function} names no litmus test"
+        for name in sorted(named):
+            if name not in SOUND:
+                yield f"{line}: {function} names {name}, and there is no such test"
+            elif not re.search(rf"\b{function}\b", header(name)):
+                yield f"{line}: {function} names {name}, which does not name {function}"
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_every_order_names_its_test(source):
+    assert list(orders(source))
+    assert not list(faults(source))
+
+
+def test_every_order_is_seen():
+    # The other way to count them: by lines. open_next's two are one line each, close's while has two in one.
+    for source in SOURCES.values():
+        code = [line.split("#")[0] for line in source.splitlines()]
+        lines = [n for n, line in enumerate(code, 1) if re.search(rf"\b(?:{'|'.join(STRONG)})\)", line)]
+        lines += [n for n, line in enumerate(code, 1) if re.search(rf"\bcas_u..\(.*\b(?:{'|'.join(STRONG)}),", line)]
+        seen = [order.line for order in orders(source)]
+        assert len(lines) == len(seen)
+        assert all(0 <= line - first <= 1 for line, first in zip(sorted(lines), seen, strict=True))    # mm_gen_owes' is in a second line
+
+
+def unused(sources, sound):
+    return sound - {name for source in sources for order in orders(source) for name in order.litmus}
+
+
+def test_every_test_is_named_by_an_order():
+    assert not unused(SOURCES.values(), SOUND)
+    assert unused(SOURCES.values(), SOUND | {"spare"}) == {"spare"}
+    assert unused([source.replace("tick-fence", "tick-goal") for source in SOURCES.values()], SOUND) == {"tick-fence"}
+
+
+@pytest.mark.parametrize(("file", "old", "new", "fault"), [
+    ("_core.pyx", "unpublished (litmus: tick-fence).", "unpublished.", "an order in mm_gen_tick_wanted names no"),
+    ("_core.pyx", "(litmus: sleep-fence)", "(litmus: sleep-fences)", "mm_gen_wake_sleepers names sleep-fences, and there is no such"),
+    ("_core.pxd", "(litmus: tick-goal)", "(litmus: tick-goal-weakened)", "mm_gen_tick names tick-goal-weakened, and there is no such"),
+    ("_core.pyx", "(litmus: hold-release)", "(litmus: online)", "release names online, which does not name release"),
+    ("_core.pyx", "    g.kick(g.kick_arg, g)", "    fence(memory_order_seq_cst)\n            g.kick(g.kick_arg, g)",
+     "an order in kick_holdouts names no"),
+    ("_core.pyx", "nr_ticks, memory_order_relaxed)\n    if c.ticked", "nr_ticks, memory_order_acquire)\n    if c.ticked",
+     "an order in impatient names no"),
+    ("_core.pyx", "(litmus: wait-load).\n", "(litmus: wait-load).\n\n", "an order in mm_gen_poll names no"),
+    ("_core.pyx", "    store_u64(&g.generation, gen + 1", "    gen += 0\n    store_u64(&g.generation, gen + 1",
+     "an order in open_next names no"),
+    ("_lifetime.pyx", "(litmus: leave)", "", "an order in mm_gen_close names no"),
+    ("_callbacks.pyx", "(litmus: barrier-load)\n    store", "\n    store", "an order in mm_gen_run_callbacks names no"),
+], ids=lambda value: value if "litmus" in value or "names" in value else "")
+def test_a_fault_is_found(file, old, new, fault):
+    assert SOURCES[file].count(old) == 1
+    found = list(faults(SOURCES[file].replace(old, new)))
+    assert len(found) == 1
+    assert re.search(rf"^\d+: {re.escape(fault)}", found[0])
 
 
 # ---- the enumerator ------------------------------------------------------------------------------------------------------------
