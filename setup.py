@@ -3,6 +3,8 @@
 MMGEN_SANITIZE=thread, =address or =undefined builds them under that sanitizer, MMGEN_COVERAGE=1 for gcov and Cython's line trace.
 """
 import os
+import runpy
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -18,13 +20,18 @@ if os.environ.get("MMGEN_COVERAGE"):
     links = ["--coverage"]
     directives = {"linetrace": True}
 
+# The checker compiles the protocol's own source a second time, hooked.
+runpy.run_path("mmgen/check/hooked.py")["write"](Path("mmgen"))
+
+PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals")
+CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
+
 setup(
     ext_modules=cythonize(
         [
-            Extension(f"mmgen.{name}", [f"mmgen/{name}.pyx"], depends=["mmgen/_sleep.h"], include_dirs=["mmgen"],
-                      extra_compile_args=flags, extra_link_args=links)
-            for name in ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine",
-                         "_arrivals")
+            Extension(f"mmgen.{name}".replace("/", "."), [f"mmgen/{name}.pyx"], include_dirs=["mmgen", "mmgen/check"],
+                      depends=["mmgen/_sleep.h", "mmgen/check/_coroutine.h"], extra_compile_args=flags, extra_link_args=links)
+            for name in (*PACKAGE, *(f"check/{name}" for name in CHECK))
         ],
         compiler_directives=directives,
     ),

@@ -43,6 +43,7 @@ def command() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mmgen {mmgen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
+    add_check(commands)
     return parser
 
 
@@ -122,3 +123,41 @@ def workload(o: argparse.Namespace) -> Workload:
     if kind == "busy":
         return Busy(100.0 if o.switch_us is None else o.switch_us, distribution, seed)
     return Idle(100.0 if o.switch_us is None else o.switch_us / 1e3, distribution, seed)
+
+
+def add_check(commands: Any) -> None:
+    """`mmgen check` and its arguments."""
+    p = commands.add_parser(
+        "check", help="search every interleaving of the protocol's compiled code",
+        description="Run the protocol's compiled code, one memory access at a time, in every order that threads can make of it, within "
+                    "bounds; what must hold is checked in every state. Without arguments: a set of bounds that takes half a minute.")
+    p.add_argument("--long", action="store_true", help="a set of bounds that takes an hour, and some 4 GB")
+    p.add_argument("--cpus", type=int, metavar="N", help="search within these bounds instead: CPUs (default 2)")
+    p.add_argument("--waiters", type=int, metavar="N", help="threads that are no CPU (default 1)")
+    p.add_argument("--ops", type=int, metavar="N", help="operations of the CPUs, together (default 4)")
+    p.add_argument("--waits", type=int, metavar="N", help="waits of each waiter (default 1)")
+    p.add_argument("--cpu-waits", type=int, metavar="N", help="waits of each CPU, while it idles (default 0)")
+    p.add_argument("--preemptions", type=int, metavar="N", help="how often a thread stands back within an operation (default: any number)")
+    p.add_argument("--calls", metavar="A,B,...", help="the operations that occur, of: switch, tick, idle_enter, idle_exit, online, offline, "
+                   "begin, poll, wait, wait_timed (the default), expedite, defer, run_callbacks, barrier, close")
+    p.add_argument("--continuous", action="store_true", default=None, help="count generations also while nobody waits")
+    p.add_argument("--buffers", action="store_true", default=None, help="let stores wait in a buffer of their thread's")
+    p.add_argument("--every-access", action="store_true", default=None, help="leave no access out as one that nobody can tell the moment of")
+    p.add_argument("--first-generation", type=int, metavar="G", help="where generations start (default 0)")
+    p.add_argument("--first-switches", type=int, metavar="S", help="where the switches' counters start (default 0)")
+    p.add_argument("--broken", metavar="NAME", help="search a broken variant, which must be refuted (status 1)")
+    p.add_argument("--list-broken", action="store_true", help="print the broken variants, one a line")
+    p.add_argument("--max-states", type=int, metavar="N", help="give up after so many states (status 3)")
+    p.add_argument("--test", metavar="FILE", help="where to write a test that replays what was found (default: test_counterexample.py, or "
+                   "the next number that is free)")
+    p.add_argument("--json", metavar="FILE", help="write the results there as JSON ('-': to standard output, instead of the text)")
+    p.set_defaults(call=call_check)
+
+
+def call_check(o: argparse.Namespace) -> int:
+    """`mmgen check`."""
+    try:
+        from mmgen.check import command             # not everywhere: it switches stacks by hand
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return command.run(o)

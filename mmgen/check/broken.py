@@ -1,0 +1,81 @@
+"""The broken variants that the search must refute: what each leaves out, and the smallest bounds within which that shows.
+
+A variant is a few lines of the protocol's own source, changed (hooked.py); or it is the sketch of 2020 itself (_sketch.pyx).
+"""
+from dataclasses import dataclass
+
+from mmgen.check.bounds import Bounds
+from mmgen.check.hooked import VARIANTS
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A broken variant."""
+
+    what: str
+    """what is wrong with it"""
+    bounds: Bounds
+    """within which the search refutes it"""
+    steps: int
+    """how long the shortest script is"""
+
+    @property
+    def sketched(self) -> bool:
+        """Whether it is the sketch, and not the protocol with a change."""
+        return self.what.startswith("the sketch")
+
+
+TURNS = frozenset({"switch", "tick", "begin", "poll"})
+IDLE = TURNS | {"idle_enter", "idle_exit"}
+HOTPLUG = TURNS | {"online", "offline"}
+# By the harm that comes of it, where that is not too far: not by the first word that is wrong.
+HARM = {"invariants": False}
+
+BROKEN = {
+    "sketch": Broken("the sketch, with its own starting values: nothing ever completes", Bounds(cpus=2, ops=2, calls=TURNS), 0),
+    "sketch-started": Broken("the sketch, started as it was meant: two increments are one too few", Bounds(cpus=2, ops=8, calls=TURNS), 0),
+    "sketch-32-bits": Broken("the sketch: its waiter keeps 32 bits of the generation",
+                             Bounds(cpus=2, ops=0, calls=TURNS, first_generation=2**32), 0),
+    "sketch-hotplug": Broken("the sketch: a CPU that leaves owing hangs every waiter", Bounds(cpus=2, ops=1, calls=HOTPLUG - {"switch"}), 0),
+    "one-short-on-demand": Broken("a wait takes 1 generation where nobody was waiting", Bounds(cpus=1, ops=3), 0),
+    "one-short-joining": Broken("a wait takes 2 where a generation is under way", Bounds(cpus=2, ops=8, calls=TURNS, continuous=True), 0),
+    "no-idle-scan": Broken("a wait does not look for idle CPUs", Bounds(cpus=1, ops=3), 0),
+    "no-look-after-idle": Broken("a CPU that idles does not look at the goal", Bounds(cpus=1, ops=3), 0),
+    "no-wake": Broken("a tick opens a generation and tells nobody", Bounds(cpus=1, ops=4), 0),
+    "no-parity-wait": Broken("a hold does not wait for the generation that was opened", Bounds(cpus=2, ops=4, **HARM), 0),
+    "parity-from-generation": Broken("a hold takes the parity from generation, not from the word it swaps", Bounds(cpus=1, ops=4), 0),
+    "last-cpu-unlocked": Broken("the last CPU to leave moves generation and pending after it gave back the lock",
+                                Bounds(cpus=2, ops=4, calls=HOTPLUG, **HARM), 0),
+    "online-read-early": Broken("a wait asks before it has the lock whether a CPU is online, and not again", Bounds(cpus=1, ops=4), 0),
+    "two-proxies": Broken("a wake credits without the lock, by a claim that lets a second proxy in", Bounds(cpus=2, ops=5, calls=IDLE), 0),
+    "no-claim": Broken("a CPU can leave idle while it is credited", Bounds(cpus=1, ops=4, **HARM), 0),
+    "no-recheck": Broken("credit for the idle does not ask again, held, whether anybody waits",
+                         Bounds(cpus=2, waiters=2, ops=18, preemptions=1, calls=IDLE - {"poll"}, **HARM), 0),
+    "credits-forever": Broken("credit for the idle goes on while a CPU idles, whether or not anybody waits",
+                              Bounds(cpus=1, ops=1, calls=IDLE, continuous=True), 0),
+    "credits-once": Broken("whose credit opened a generation does not look again", Bounds(cpus=1, ops=3, calls=IDLE), 0),
+    "open-order": Broken("generation is stored before pending", Bounds(cpus=2, ops=5, calls=TURNS), 0),
+    "online-without-hold": Broken("a CPU comes online without a hold", Bounds(cpus=2, ops=6, calls=HOTPLUG, **HARM), 0),
+    "offline-without-hold": Broken("a CPU goes offline without a hold", Bounds(cpus=2, ops=6, calls=HOTPLUG, **HARM), 0),
+    "plain-compare": Broken("a poll compares as unsigned numbers, near the wrap", Bounds(cpus=1, ops=3, first_generation=2**64 - 1), 0),
+    "plain-maximum": Broken("a wait raises the goal by an unsigned comparison, near the wrap",
+                            Bounds(cpus=1, ops=3, first_generation=2**64 - 1), 0),
+    "close-wakes-once": Broken("close does not wait for the sleepers to leave",
+                               Bounds(cpus=1, waiters=2, ops=0, calls=frozenset({"begin", "wait", "close"})), 0),
+    "defer-after-close": Broken("defer does not look, under the lock, whether the domain is closed",
+                                Bounds(cpus=1, waiters=2, ops=0, calls=frozenset({"defer", "run_callbacks", "close"})), 0),
+    "no-wait-fence": Broken("no fence between the unpublish and the wait's load of generation, behind store buffers",
+                            Bounds(cpus=2, ops=12, calls=TURNS, continuous=True, buffers=True), 0),
+    "no-scan-fence": Broken("no fence between the goal and the scan for idle CPUs, behind store buffers",
+                            Bounds(cpus=1, ops=2, calls=IDLE, buffers=True), 0),
+}
+assert {name for name in BROKEN if not BROKEN[name].sketched} == set(VARIANTS)
+
+
+def variant(name: str | None) -> int:
+    """The number by which the search knows the variant, 0 for none. KeyError for a name that is not there."""
+    if name is None:
+        return 0
+    if BROKEN[name].sketched:
+        return int(name != "sketch")
+    return VARIANTS.index(name) + 1
