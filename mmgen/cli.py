@@ -137,12 +137,14 @@ def add_check(commands: Any) -> None:
     p.add_argument("--ops", type=int, metavar="N", help="operations of the CPUs, together (default 4)")
     p.add_argument("--waits", type=int, metavar="N", help="waits of each waiter (default 1)")
     p.add_argument("--cpu-waits", type=int, metavar="N", help="waits of each CPU, while it idles (default 0)")
-    p.add_argument("--preemptions", type=int, metavar="N", help="how often a thread stands back within an operation (default: any number)")
-    p.add_argument("--calls", metavar="A,B,...", help="the operations that occur, of: switch, tick, idle_enter, idle_exit, online, offline, "
-                   "begin, poll, wait, wait_timed (the default), expedite, defer, run_callbacks, barrier, close")
+    p.add_argument("--preemptions", type=int, metavar="N",
+                   help="how often a thread stands back within an operation (default: any number)")
+    p.add_argument("--calls", metavar="A,B,...", help="the operations that occur, of: switch, tick, idle_enter, idle_exit, online, "
+                   "offline, begin, poll, wait, wait_timed (the default), expedite, defer, run_callbacks, barrier, close")
     p.add_argument("--continuous", action="store_true", default=None, help="count generations also while nobody waits")
     p.add_argument("--buffers", action="store_true", default=None, help="let stores wait in a buffer of their thread's")
-    p.add_argument("--every-access", action="store_true", default=None, help="leave no access out as one that nobody can tell the moment of")
+    p.add_argument("--every-access", action="store_true", default=None,
+                   help="leave no access out as one that nobody can tell the moment of")
     p.add_argument("--first-generation", type=int, metavar="G", help="where generations start (default 0)")
     p.add_argument("--first-switches", type=int, metavar="S", help="where the switches' counters start (default 0)")
     p.add_argument("--broken", metavar="NAME", help="search a broken variant, which must be refuted (status 1)")
@@ -157,7 +159,7 @@ def add_check(commands: Any) -> None:
 def call_check(o: argparse.Namespace) -> int:
     """`mmgen check`."""
     try:
-        from mmgen.check import command             # not everywhere: it switches stacks by hand
+        from mmgen.check import command  # noqa: PLC0415 - not everywhere: it switches stacks by hand
     except ImportError as error:
         raise ValueError(str(error)) from error
     return command.run(o)

@@ -10,6 +10,6 @@ at every state (_world.pyx, _search.pyx). docs/proof.md says what that proves.
 """
 from mmgen.check.bounds import CALLS, Bounds
 from mmgen.check.broken import BROKEN, Broken
-from mmgen.check.search import Result, as_test, check, replay
+from mmgen.check.search import Result, as_test, check, replay, short
 
-__all__ = ["BROKEN", "CALLS", "Bounds", "Broken", "Result", "as_test", "check", "replay"]
+__all__ = ["BROKEN", "CALLS", "Bounds", "Broken", "Result", "as_test", "check", "replay", "short"]

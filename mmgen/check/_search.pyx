@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, auto_pickle=False
 """The search: every order of all steps, breadth first, so that what it finds first is shortest.
 
 A state is memory, the threads' stacks and the ghost; it is known by a 64-bit hash (of memory, and of what each thread has read in its
@@ -16,7 +16,7 @@ from mmgen.check._control cimport control_of
 from mmgen.check._core cimport MM_IDLE, MM_OFFLINE, MM_ONLINE_SHIFT, MM_PARITY_SHIFT, MM_PROXIED, MM_RUNNING, mm_cpu, mm_cpu_of
 from mmgen.check._steps cimport (
     MM_ADD, MM_ASLEEP, MM_CAS, MM_EXCHANGE, MM_FENCE, MM_LOAD, MM_LOCK, MM_MAX_THREADS, MM_NOBODY, MM_REST, MM_SLEEP, MM_STORE,
-    MM_SUB, MM_UNLOCK, MM_WAKE, MM_YIELD, mm_access, mm_enabled, mm_flush_one, mm_peek, mm_step, mm_steps, mm_steps_of, mm_thread,
+    MM_SUB, MM_UNLOCK, MM_WAKE, MM_YIELD, mm_access, mm_enabled, mm_flush_one, mm_step, mm_steps, mm_steps_of, mm_thread,
 )
 from mmgen.check._world cimport (
     NR_OPS, MM_STUCK, mm_at_rest, mm_begin, mm_check, mm_drain, mm_ghost, mm_hash, mm_may, mm_world, mm_world_begin, mm_world_of,

@@ -7,12 +7,11 @@ a seq_cst fence, an unlock and a read-modify-write that releases let the buffer 
 does not. That is weaker than x86, where every locked instruction does, and stronger than C11: loads are not late, nor are
 stores out of order. Those are the litmus tests' subject.
 """
-from libc.stdint cimport uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memset
 
-from mmgen._sleep cimport EINTR, ETIMEDOUT
-from mmgen._stdatomic cimport memory_order_acq_rel, memory_order_acquire, memory_order_relaxed, memory_order_release, memory_order_seq_cst
+from mmgen._sleep cimport ETIMEDOUT
+from mmgen._stdatomic cimport memory_order_acquire, memory_order_relaxed, memory_order_release, memory_order_seq_cst
 
 cdef extern from "_coroutine.h" nogil:
     enum: MM_COROUTINES

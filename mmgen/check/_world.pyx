@@ -23,7 +23,7 @@ from mmgen.check._sketch cimport (
     MM_SKETCH_CPUS, mm_sketch_begin, mm_sketch_over, mm_sketch_switch, mm_sketch_tick,
 )
 from mmgen.check._steps cimport (
-    MM_ADD, MM_ASLEEP, MM_CAS, MM_FENCE, MM_LOAD, MM_NOBODY, MM_REST, MM_SLEEP, MM_STORE, MM_SUB, MM_UNLOCK, MM_YIELD, load_u64, mm_access,
+    MM_ADD, MM_ASLEEP, MM_CAS, MM_FENCE, MM_LOAD, MM_NOBODY, MM_REST, MM_STORE, MM_SUB, MM_UNLOCK, MM_YIELD, load_u64, mm_access,
     mm_enabled, mm_flush_one, mm_peek, mm_step, mm_steps, mm_steps_begin, mm_steps_of, mm_thread, store_u64,
 )
 
@@ -295,7 +295,7 @@ cdef bint hidden(int t, mm_access *a) noexcept nogil:
         if steps.every:
             return False
         if a.word == <void *>&g.goal:
-            return a.what == MM_LOAD and mm_peek(&control_of(g).lock, 4) == t + 1
+            return a.what == MM_LOAD and mm_peek(&control_of(g).lock, 4) == <uint64_t>t + 1
         return a.word == <void *>&control_of(g).state and not world.allowed & 1 << OP_CLOSE
     cpu = (<char *>a.word - <char *>mm_cpu_of(g, 0)) // sizeof(mm_cpu)
     c = mm_cpu_of(g, cpu)
@@ -396,7 +396,7 @@ cdef void check_books() noexcept nogil:
         if world.ghost.counted & 1 << t and (
                 world.ghost.indebted & 1 << t or owes_by(<uint64_t *>&mm_cpu_of(world.g, t).mm_switches[0], parity)):
             sum += 1
-    if <uint32_t>pending != sum:
+    if <uint32_t>pending != <uint32_t>sum:
         world.ghost.harm = MM_COMPLETE
     elif (parity ^ mm_peek(&world.g.generation, 8)) & 1 and not opening:
         world.ghost.harm = MM_PARITY
@@ -417,8 +417,8 @@ cdef bint mm_at_rest() noexcept nogil:
 
 # Thread t goes on until it is at rest or asleep, others where it has to wait for them; its stores reach memory.
 cdef bint finish(int t) noexcept nogil:
-    cdef int other, i
-    for i in range(LONGEST):
+    cdef int other, _i
+    for _i in range(LONGEST):
         if mm_enabled(t):
             mm_step(t)
         elif steps.threads[t].next.what == MM_REST or steps.threads[t].next.what == MM_ASLEEP:
@@ -522,7 +522,7 @@ cdef uint64_t mm_hash() noexcept nogil:
     cdef int t, i
     if world.sketched:
         words = <uint64_t *>&ghost.sketch
-        for i in range(sizeof(ghost.sketch) // 8):
+        for i in range(<int>sizeof(ghost.sketch) // 8):
             hash = mix(hash, words[i])
     else:
         hash = hash_domain()

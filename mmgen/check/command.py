@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from mmgen.check.bounds import Bounds
@@ -18,7 +19,7 @@ GIVEN = ("cpus", "waiters", "ops", "waits", "cpu_waits", "preemptions", "calls",
 
 
 def run(o: argparse.Namespace) -> int:
-    """Search as `o` says. 0: all closed; 1: something is wrong; 3: cut short; 130: interrupted. ValueError for arguments that do not fit."""
+    """Search as `o` says. 0: all closed; 1: something is wrong; 3: cut short; 130: interrupted. Raises ValueError."""
     if o.list_broken:
         print("\n".join(BROKEN))
         return 0
@@ -34,8 +35,7 @@ def run(o: argparse.Namespace) -> int:
         try:
             with progress(str) as show:
                 for number, bounds in enumerate(todo):
-                    results.append(check(bounds, o.broken, max_states=o.max_states,
-                                         show=lambda text, done=number / len(todo): show(done, text)))  # type: ignore[misc]
+                    results.append(check(bounds, o.broken, max_states=o.max_states, show=partial(show, number / len(todo))))
                     if not quiet:
                         print(results[-1], flush=True)
                     if results[-1].harm:

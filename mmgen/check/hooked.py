@@ -4,7 +4,9 @@ setup.py calls write() before it compiles; nothing here imports the package. Eac
 the copy has both texts, and which one runs is chosen when a search begins. The package itself has none of this.
 """
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 FILES = ("_core.pxd", "_core.pyx", "_control.pxd", "_lifetime.pxd", "_lifetime.pyx", "_callbacks.pxd", "_callbacks.pyx")
@@ -45,6 +47,8 @@ NOBODY = """\
 if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT == 0:
     pthread_mutex_unlock(&control_of(g).lock)
     return gen"""
+DEPARTURE = "was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)"
+GOAL = "goal = load_u64(&g.goal, memory_order_relaxed)"
 LOCK = "pthread_mutex_lock(&control_of(g).lock)"
 UNLOCK = "pthread_mutex_unlock(&control_of(g).lock)"
 FENCE = "fence(memory_order_seq_cst)"
@@ -54,6 +58,7 @@ EDITS: dict[str, list[Edit]] = {
     "one-short-on-demand": [Edit("mm_gen_begin", "target = gen + 2", "target = gen + 1")],
     "one-short-joining": [Edit("mm_gen_begin", "target = gen + 3", "target = gen + 2")],
     "no-idle-scan": [Edit("mm_gen_begin", "opened[0] = credit_idle(g)", "pass")],
+    "no-credit-in-wake": [Edit("mm_gen_wake", f"{LOCK}\ncredit_idle(g)\n{UNLOCK}", "pass")],
     "no-look-after-idle": [Edit("mm_gen_idle_enter", "if waited_for(g):\n    mm_gen_wake(g)", "pass")],
     "no-wake": [Edit("mm_gen_tick_wanted", "note(g, cpu, MM_TRACE_OPEN, gen + 1)\nreturn True", "return False")],
     "parity-from-generation": [
@@ -62,8 +67,11 @@ EDITS: dict[str, list[Edit]] = {
              + "while (load_u64(&g.generation, memory_order_acquire) ^ before) & 1:\n    sched_yield()",
              declare="cdef uint64_t before")],
     "no-parity-wait": [Edit("hold", HELD_WAIT, "pass")],
+    "counts-unswitched": [
+        Edit("mm_gen_tick_wanted", "if switches == prev:\n    return impatient(g, c, gen)", "pass")],
+    "wakes-nobody": [Edit("mm_gen_announce", "mm_gen_wake_sleepers(g)", "pass")],
     "last-cpu-unlocked": [
-        Edit("mm_gen_offline", "goal = load_u64(&g.goal, memory_order_relaxed)", f"{UNLOCK}\ngoal = load_u64(&g.goal, memory_order_relaxed)"),
+        Edit("mm_gen_offline", GOAL, f"{UNLOCK}\n{GOAL}"),
         Edit("mm_gen_offline", f"{UNLOCK}\nnote(g, cpu, MM_TRACE_OFFLINE, 0)", f"if was >> MM_ONLINE_SHIFT != 1:\n    {UNLOCK}")],
     "online-read-early": [
         Edit("mm_gen_begin", f"{LOCK}\ncontrol_of(g).nr_waits += 1",
@@ -94,8 +102,23 @@ EDITS: dict[str, list[Edit]] = {
         Edit("mm_gen_offline", "hold(g)", "pass"),
         Edit("mm_gen_offline", "opened = release(g)",
              "opened = <uint32_t>was - owes(c, gen) == 0\nif opened:\n    open_next(g, gen, was - ONE_ONLINE - owes(c, gen) + 1)")],
+    "offline-keeps-debt": [Edit("mm_gen_offline", DEPARTURE, DEPARTURE.replace("owes(c, gen)", "0"))],
+    "offline-pays-twice": [Edit("mm_gen_offline", DEPARTURE, DEPARTURE.replace("owes(c, gen)", "1"))],
+    "online-owes-nothing": [
+        Edit("bring_up", "store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)",
+             "store_u64(&c.mm_switches[parity], nr, memory_order_relaxed)")],
+    "exit-past-proxy": [
+        Edit("mm_gen_idle_exit", "sched_yield()\nseen = MM_IDLE", "store_u32(&c.mode, MM_RUNNING, memory_order_relaxed)\nbreak")],
+    "callbacks-early": [
+        Edit("take_due", "while limit and end[0] is not NULL and mm_gen_poll(g, end[0].cookie):\n    end = &end[0].next\n    limit -= 1",
+             "while limit and end[0] is not NULL and mm_gen_poll(g, end[0].cookie - 1):\n    end = &end[0].next\n    limit -= 1")],
     "plain-compare": [Edit("mm_gen_poll", "return <int64_t>(load_u64(&g.generation, memory_order_acquire) - cookie) >= 0",
                            "return load_u64(&g.generation, memory_order_acquire) >= cookie")],
+    "plain-debt": [
+        Edit("owes", "return <int64_t>(load_u64(&c.mm_switches[gen & 1], memory_order_relaxed)\n"
+             "                 - load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed)) < 0",
+             "return (load_u64(&c.mm_switches[gen & 1], memory_order_relaxed)\n"
+             "        < load_u64(&c.mm_switches[(gen & 1) ^ 1], memory_order_relaxed))")],
     "plain-maximum": [Edit("mm_gen_begin", "if <int64_t>(target - goal) > 0:\n    store_u64(&g.goal, target, memory_order_release)",
                            "if target > goal:\n    store_u64(&g.goal, target, memory_order_release)")],
     "close-wakes-once": [
@@ -114,7 +137,7 @@ VARIANTS = list(EDITS)              # a variant's number is its place here, from
 
 def code(line: str) -> str:
     """`line` without its comment."""
-    return line.split("#")[0].rstrip()
+    return line.partition("#")[0].rstrip()
 
 
 def body(lines: list[str], function: str) -> tuple[int, int]:
@@ -147,43 +170,79 @@ def find(lines: list[str], begin: int, end: int, old: list[str]) -> tuple[int, i
     return found[0]
 
 
-def apply(lines: list[str], edit: Edit, variant: int) -> list[str]:
-    """`lines` with `edit` put in, for when `variant` runs."""
+def place(lines: list[str], edit: Edit) -> tuple[int, int, int, str]:
+    """Where `edit` goes in `lines`: its function's first line, the first line and that after the last, and how far they are indented."""
     start, end = body(lines, edit.function)
     first, last = find(lines, start + 1, end, edit.old.splitlines())
-    pad = " " * indent(lines[first])
-    deeper = [f"    {line}" if code(line) else "" for line in lines[first:last]]
+    return start, first, last, " " * indent(lines[first])
+
+
+def declared(edit: Edit) -> list[str]:
+    """The line by which `edit` declares its variable, if it has one."""
+    return [f"    {edit.declare}"] if edit.declare else []
+
+
+def replaced(lines: list[str], edit: Edit) -> list[str]:
+    """`lines` with `edit` in its place."""
+    start, first, last, pad = place(lines, edit)
+    new = [pad + line for line in edit.new.splitlines()]
+    return [*lines[:start + 1], *declared(edit), *lines[start + 1:first], *new, *lines[last:]]
+
+
+def chosen(lines: list[str], edit: Edit, variant: int) -> list[str]:
+    """`lines` with both texts, and `edit`'s for when `variant` runs."""
+    start, first, last, pad = place(lines, edit)
+    old = [f"    {line}" if code(line) else "" for line in lines[first:last]]
     new = [f"{pad}    {line}" for line in edit.new.splitlines()]
-    both = [f"{pad}if broken({variant}):", *new, f"{pad}else:", *deeper]
-    declared = [f"    {edit.declare}"] if edit.declare else []
-    return [*lines[:start + 1], *declared, *lines[start + 1:first], *both, *lines[last:]]
+    both = [f"{pad}if broken({variant}):", *new, f"{pad}else:", *old]
+    return [*lines[:start + 1], *declared(edit), *lines[start + 1:first], *both, *lines[last:]]
+
+
+def defines(text: str, function: str) -> bool:
+    """Whether `function` is defined in `text`."""
+    return re.search(rf"^cdef [^(=\n]*\b{function}\(", text, re.MULTILINE) is not None
+
+
+def put_in(texts: dict[str, str], variant: str, put: Callable[[list[str], Edit], list[str]]) -> None:
+    """Put each edit of `variant` into the file of `texts` that it is of, by put(lines, edit). LookupError where one does not fit."""
+    for edit in EDITS[variant]:
+        for name, text in texts.items():
+            if name.endswith(".pyx") and defines(text, edit.function):
+                try:
+                    texts[name] = "\n".join(put(text.splitlines(), edit)) + "\n"
+                except LookupError as error:
+                    raise LookupError(f"the broken variant {variant!r} does not fit {name}: {error}") from None
+                break
+        else:
+            raise LookupError(f"the broken variant {variant!r} is of {edit.function}, which is nowhere")
+
+
+def source(package: Path) -> dict[str, str]:
+    """The source's files, by name."""
+    return {name: (package / name).read_text() for name in FILES}
+
+
+def broken_source(package: Path, variant: str) -> dict[str, str]:
+    """The source in `package` with `variant` alone, for who wants to build that: the files that differ, by name."""
+    whole = source(package)
+    texts = dict(whole)
+    put_in(texts, variant, replaced)
+    return {name: text for name, text in texts.items() if text != whole[name]}
 
 
 def hooked(package: Path) -> dict[str, str]:
     """The checked copy's files, by name, of the source in `package`. LookupError where an edit does not fit the source (any more)."""
-    texts = {name: (package / name).read_text() for name in FILES}
+    texts = source(package)
     for name, old, new in ALWAYS:
         if texts[name].count(old) != 1:
             raise LookupError(f"{name}: {old!r} is there {texts[name].count(old)} times")
         texts[name] = texts[name].replace(old, new)
-    for number, (variant, edits) in enumerate(EDITS.items(), 1):
-        for edit in edits:
-            for name in texts:
-                lines = texts[name].splitlines()
-                if not name.endswith(".pyx") or not any(re.match(rf"cdef [^(=]*\b{edit.function}\(.*:$", code(line)) for line in lines):
-                    continue
-                try:
-                    texts[name] = "\n".join(apply(lines, edit, number)) + "\n"
-                except LookupError as error:
-                    raise LookupError(f"the broken variant {variant!r} does not fit {name}: {error}") from None
-                break
-            else:
-                raise LookupError(f"the broken variant {variant!r} is of {edit.function}, which is nowhere")
-    for name, text in texts.items():
-        text = re.sub(rf"^from mmgen\.({'|'.join(HOOKED)}) cimport", r"from mmgen.check.\1 cimport", text, flags=re.MULTILINE)
+    for number, variant in enumerate(EDITS, 1):
+        put_in(texts, variant, partial(chosen, variant=number))
+    for name in texts:
+        texts[name] = re.sub(rf"^from mmgen\.({'|'.join(HOOKED)}) cimport", r"from mmgen.check.\1 cimport", texts[name], flags=re.MULTILINE)
         if name.endswith(".pyx"):
-            text = text.replace("from libc.stdint", "from mmgen.check._steps cimport broken\nfrom libc.stdint", 1)
-        texts[name] = text
+            texts[name] = texts[name].replace("from libc.stdint", "from mmgen.check._steps cimport broken\nfrom libc.stdint", 1)
     return texts
 
 
@@ -191,6 +250,6 @@ def write(package: Path) -> None:
     """Write the checked copy into package/check, where its text has changed."""
     for name, text in hooked(package).items():
         path = package / "check" / name
-        text = f"# Made from mmgen/{name} by mmgen/check/hooked.py; not to be edited.\n" + text
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        whole = f"# Made from mmgen/{name} by mmgen/check/hooked.py; not to be edited.\n{text}"
+        if not path.exists() or path.read_text() != whole:
+            path.write_text(whole)

@@ -1,7 +1,8 @@
 """Search the compiled source, every interleaving within bounds; replay what was found."""
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from mmgen.check._search import HARMS, OPS, Search, thread_name
 from mmgen.check.bounds import CALLS, Bounds
@@ -42,6 +43,18 @@ class Result:
                 f"{self.depth} deep, {self.seconds:.1f} s, {rate}: {verdict}")
 
 
+def short(script: Iterable[str]) -> str:
+    """`script` in one line: "c0 tick 5" begins a tick on cpu0 and makes 5 steps of it, "w0 .. 2" makes waiter0's next two."""
+    runs: list[list[Any]] = []                      # thread, what, how many steps
+    for line in script:
+        thread, what = line.split("|")[0].split()
+        if what == "." and runs and runs[-1][0] == thread and runs[-1][1] != "flush":
+            runs[-1][2] += 1
+        else:
+            runs.append([thread, ".." if what == "." else what, 1])
+    return ", ".join(f"{thread[0]}{thread[-1]} {what}{f' {steps}' if steps > 1 else ''}" for thread, what, steps in runs)
+
+
 def open_search(bounds: Bounds, broken: str | None) -> Search:
     """A search within `bounds`. ValueError for a broken variant that is not there; RuntimeError while another search is open."""
     if broken is not None and broken not in BROKEN:
@@ -70,12 +83,13 @@ def check(bounds: Bounds | None = None, broken: str | None = None, *, max_states
     search = open_search(bounds, broken)
     begin = time.monotonic()
 
-    def result(script: tuple[str, ...] = ()) -> Result:
+    def result() -> Result:
         return Result(bounds, broken, search.states, search.transitions, search.drained, search.depth, time.monotonic() - begin,
-                      not search.harm and not search.waiting, HARMS[search.harm], script)
+                      not search.harm and not search.waiting, HARMS[search.harm], ())
 
+    slice_ = SLICE if max_states is None else min(SLICE, max_states)
     try:
-        while search.run(SLICE) and (max_states is None or search.states < max_states):
+        while search.run(slice_) and (max_states is None or search.states < max_states):
             if show is not None:
                 show(f"{search.states:,} states, {search.waiting:,} to look at, {search.depth} deep, "
                      f"{search.states / max(time.monotonic() - begin, 1e-9):,.0f}/s")
@@ -87,8 +101,7 @@ def check(bounds: Bounds | None = None, broken: str | None = None, *, max_states
         search.close()
     if found.harm.startswith("the search is void"):
         raise RuntimeError(found.harm)
-    return Result(*(tuple(script_of(bounds, broken, path)) if field.name == "script" else getattr(found, field.name)
-                    for field in fields(Result)))
+    return replace(found, script=tuple(script_of(bounds, broken, path)))
 
 
 def script_of(bounds: Bounds, broken: str | None, path: list[int]) -> list[str]:

@@ -4,7 +4,7 @@ from mmgen.check.bounds import CALLS_USUAL, Bounds
 TURNS = frozenset({"switch", "tick", "begin", "poll", "wait"})
 IDLE = TURNS | {"idle_enter", "idle_exit"}
 CALLBACKS = frozenset({"switch", "tick", "idle_enter", "idle_exit", "defer", "run_callbacks", "barrier", "close"})
-WRAP = {"first_generation": 2**64 - 2, "first_switches": 2**64 - 2}
+WRAP = 2**64 - 2
 
 SHORT = [
     # Everything together, a few operations long; and longer, where threads stand back for each other a few times only.
@@ -26,8 +26,8 @@ SHORT = [
     Bounds(cpus=2, ops=3, preemptions=1, calls=IDLE | {"expedite"}),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLBACKS),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLS_USUAL | {"close"}),
-    Bounds(cpus=1, ops=6, **WRAP),
-    Bounds(cpus=2, ops=12, calls=TURNS, continuous=True, **WRAP),
+    Bounds(cpus=1, ops=6, first_generation=WRAP, first_switches=WRAP),
+    Bounds(cpus=2, ops=12, calls=TURNS, continuous=True, first_generation=WRAP, first_switches=WRAP),
     # Behind store buffers.
     Bounds(cpus=1, ops=5, buffers=True),
     Bounds(cpus=2, ops=12, calls=TURNS, buffers=True),
@@ -53,7 +53,7 @@ LONG = [
     Bounds(cpus=2, ops=4, calls=IDLE | {"expedite"}),
     Bounds(cpus=1, waiters=2, ops=3, calls=CALLBACKS),
     Bounds(cpus=1, waiters=2, ops=4, calls=CALLS_USUAL | {"close"}),
-    Bounds(cpus=2, ops=3, **WRAP),
+    Bounds(cpus=2, ops=3, first_generation=WRAP, first_switches=WRAP),
     Bounds(cpus=2, ops=14, calls=TURNS, continuous=True, buffers=True),
     Bounds(cpus=2, ops=4, calls=IDLE, buffers=True),
     Bounds(cpus=2, ops=3, every_access=True),
