@@ -235,3 +235,13 @@ def test_an_interrupt_ends_it_with_what_it_has(tmp_path):
     assert search.returncode == 130
     assert "2 CPUs, 1 waiter, 30 ops" in out
     assert "cut short" in out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_proof_lists_it(name):
+    rows = [row for row in (ROOT / "docs" / "proof.md").read_text().splitlines() if row.startswith(f"| `{name}` |")]
+    assert len(rows) == 1
+    _, _, what, _, steps, script, model, _torture, _ = (cell.strip() for cell in rows[0].split("|"))
+    assert what == BROKEN[name].what
+    assert int(steps) == BROKEN[name].steps == sum(int((run.split() + ["1"])[2]) for run in script.split(", "))
+    assert (model == "yes") == (name.upper().replace("-", "_") in (ROOT / "spec" / "run.py").read_text())

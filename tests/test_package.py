@@ -37,12 +37,19 @@ def dist(tmp_path_factory):
     return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
 
 
+def modules():
+    """The extension modules: those that have a source here, and those of check that are made from one."""
+    package, check = ROOT / "mmgen", ROOT / "mmgen" / "check"
+    made = {check / name for name in ("_core.pyx", "_lifetime.pyx", "_callbacks.pyx")}
+    return set(package.glob("*.pyx")) | set(check.glob("*.pyx")) | made
+
+
 def test_what_a_wheel_carries(dist):
     names = zipfile.ZipFile(dist[1]).namelist()
     package = {name.removeprefix("mmgen/") for name in names if name.startswith("mmgen/")}
     assert {"__init__.py", "__init__.pxd", "_stdatomic.pxd", "_core.pxd", "_core.pyi", "_domain.pxd", "_domain.pyi", "py.typed",
             "include/mmgen.h", "data/configure.mmtrace.tsv.gz"} <= package
-    assert sum(name.endswith((".so", ".pyd")) for name in package) == len(list((ROOT / "mmgen").glob("*.pyx")))
+    assert sum(name.endswith((".so", ".pyd")) for name in package) == len(modules())
     assert not [name for name in package if name.endswith((".c", ".pyx"))]
     assert {name.split("/")[0].split("-")[0] for name in names} == {"mmgen", "mmgen_grace"}
     assert dist[1].name.startswith("mmgen_grace-")
@@ -52,6 +59,8 @@ def test_what_an_sdist_carries(dist):
     names = {name.split("/", 1)[1] for name in tarfile.open(dist[0]).getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mmgen/_core.pyx", "mmgen/_sleep.h", "tests/conftest.py"} <= names
     assert not [name for name in names if name.startswith("mmgen/") and name.endswith((".c", ".so"))]
+    assert {"mmgen/check/hooked.py", "mmgen/check/_steps.pyx", "mmgen/check/_coroutine.h"} <= names
+    assert "mmgen/check/_core.pyx" not in names         # made when it is built
 
 
 def test_the_wheel_works_without_anything_else(dist, tmp_path):
