@@ -128,8 +128,11 @@ class RegisteredCpu(Cpu):
 
     __slots__ = ("_left",)
 
-    def __init__(self, gen: "MmGen", index: int, /) -> None:
-        self._left = False
+    def __new__(cls, gen: "MmGen", index: int, /) -> Self:
+        """In here, since who has left must not come back by a second __init__()."""
+        cpu = super().__new__(cls, gen, index)
+        cpu._left = False
+        return cpu
 
     def leave(self) -> None:
         """Take the CPU offline and give it back. Twice is fine, and so it is in a closed domain. The thread's own call."""
