@@ -18,7 +18,7 @@ Show = Callable[[float, Arrivals], None]
 @contextmanager
 def progress() -> Iterator[Show]:
     """A function to be called with the share that is done, 0 to 1, and the waits so far: it shows them, on a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, waits: None
         return
     if rich is None:
