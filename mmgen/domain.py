@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from mmgen import _cpu, _domain
+from mmgen._arguments import real, shown, whole
 from mmgen._cookie import Cookie
 from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
@@ -209,6 +210,10 @@ class MmGen(_domain.MmGen):
                  when_full: str = "block", reclaimer: bool = True, stall_after: float | None = STALL_S,
                  on_stall: Callable[[StallReport], object] | None = None, trace: int = 0, first_generation: int = 0,
                  first_switches: int = 0) -> None:
+        if hasattr(self, "_reclaimer"):
+            raise RuntimeError("MmGen.__init__() was called before")
+        if on_stall is not None and not callable(on_stall):
+            raise TypeError(f"on_stall={shown(on_stall)} is not callable")
         self.wait_latency = Latency()
         self.threads = {}
         self._reclaimer = Reclaimer(max_pending, when_full, reclaimer)
@@ -346,7 +351,7 @@ class MmGen(_domain.MmGen):
         itself, it raises. Raises ClosedError; TypeError; WrongThreadError where it would block a running CPU of a checked domain.
         """
         if not callable(fn):
-            raise TypeError(f"{fn!r} is not callable")
+            raise TypeError(f"{shown(fn)} is not callable")
         self._reclaimer.defer(self, fn, args)
 
     def retire(self, obj: object, /) -> None:
@@ -355,8 +360,8 @@ class MmGen(_domain.MmGen):
 
     def run_callbacks(self, limit: int | None = None) -> int:
         """Run the callbacks whose grace period is over, at most `limit`; how many. One thread at a time: meanwhile another runs none."""
-        if limit is not None and not 0 <= limit < 2**63:
-            raise ValueError(f"limit={limit} is out of range: 0 or more, or None")
+        if limit is not None:
+            limit = whole(limit, "limit", 0, 2**63 - 1, "0 or more, or None")
         return self._reclaimer.run(self, limit)
 
     def barrier(self, timeout: float | None = None) -> bool:
