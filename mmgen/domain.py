@@ -280,12 +280,12 @@ class MmGen(_domain.MmGen):
 
         The reclaimer thread ends the await (or run_callbacks(), in a domain without one), after the callbacks deferred before it.
         """
-        to_ns(timeout)
+        timeout_ns = to_ns(timeout)
         begin = time.monotonic_ns()
         resolve = Resolve()
         self._reclaimer.defer(self, resolve, (), bounded=False)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if timeout_ns < 0 else timeout_ns / 1e9):
                 await resolve.future
         except TimeoutError:
             return False
@@ -436,9 +436,10 @@ def to_ns(timeout: float | None, name: str = "timeout") -> int:
     """`timeout` seconds in nanoseconds, -1 for None and for what exceeds 292 years."""
     if timeout is None:
         return -1
-    if not timeout >= 0:
-        raise ValueError(f"{name}={timeout} is out of range: 0 seconds or more, or None")
-    return int(timeout * 1e9) if timeout < 2**63 / 1e9 else -1
+    seconds = real(timeout, name)
+    if not seconds >= 0:
+        raise ValueError(f"{name}={shown(timeout)} is out of range: 0 seconds or more, or None")
+    return int(seconds * 1e9) if seconds < 2**63 / 1e9 else -1
 
 
 # The sketch's names: the same functions.
