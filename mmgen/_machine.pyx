@@ -8,7 +8,7 @@ from mmgen._core cimport (
     MM_OPEN, MM_RUNNING, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_owes, mm_gen_quiescent,
     mm_gen_tick, mm_gen_wake, mm_switch,
 )
-from mmgen._domain cimport MmGen
+from mmgen._domain cimport MmGen, index
 from mmgen._latency cimport Latency, mm_latency, mm_latency_record
 from mmgen._lifetime cimport mm_gen_state
 from mmgen._sleep cimport mm_now, mm_sleep, mm_wake_all
@@ -233,11 +233,11 @@ cdef class Driver:
     cdef MmGen gen
     cdef readonly Latency late
 
-    def __cinit__(self, MmGen gen not None, uint32_t cpu, int64_t period_ns, /):
+    def __cinit__(self, MmGen gen not None, cpu, int64_t period_ns, /):
         self.gen = gen
         self.late = Latency()
         self.d.g = gen.g
-        self.d.cpu = cpu
+        self.d.cpu = index(gen, cpu)
         self.d.period = period_ns
         self.d.late = &self.late.l
 
