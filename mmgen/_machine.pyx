@@ -1,5 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
 """The thread of one real CPU: its workload and its tick, in one nogil loop that sleeps to absolute times."""
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport log
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -277,6 +278,11 @@ cdef class Driver:
             run_replay(&self.d, begin, steps, nr)
             mm_gen_offline(self.d.g, self.d.cpu)
             free(steps)
+
+    def claim(self):
+        """In a checked domain, the CPU is the calling thread's from now on, whoever has used it before."""
+        if self.gen.owners is not NULL:
+            store_u64(&self.gen.owners[self.d.cpu], PyThread_get_thread_ident(), memory_order_relaxed)
 
     cdef _vary(self, double interval_ns, bint exponential, uint64_t seed):
         self.d.interval = interval_ns

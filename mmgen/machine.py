@@ -132,7 +132,7 @@ class Machine:
     @property
     def cpus(self) -> int:
         """How many CPUs it has."""
-        return self.gen.cpus
+        return len(self._drivers)                       # register() may have let the domain grow past them
 
     def start(self) -> None:
         """Start every CPU. Raises MachineError if a thread cannot be started or pinned, RuntimeError the second time.
@@ -166,6 +166,7 @@ class Machine:
         try:
             if core is not None:
                 os.sched_setaffinity(0, {core})
+            driver.claim()
             run = self._program(driver)
             self._up.wait(START_S)
             self._go.wait()
@@ -248,7 +249,7 @@ class Machine:
                 CpuStats(index=cpu.index, core=core, mode=cpu.mode, ticks=driver.ticks,
                          switches=(cpu.switches - self._first_switches) % 2**64 if isinstance(self.workload, Calls) else driver.switches,
                          missed_ticks=driver.missed, lateness=driver.late, opened=cpu.opened, idle_s=driver.idle_ns / 1e9)
-                for cpu, driver, core in zip(map(self.gen.cpu, range(self.cpus)), self._drivers, self.cores, strict=True)),
+                for driver, core in zip(self._drivers, self.cores, strict=True) for cpu in [self.gen.cpu(driver.cpu)]),
         )
 
     def __enter__(self) -> Self:
