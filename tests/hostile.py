@@ -34,7 +34,7 @@ def no_hang(pytestconfig):
     os.close(shown)
 
 
-class Hostile(Exception):
+class Hostile(Exception):  # noqa: N818 - it is no error
     """What a hostile object raises, whatever it is asked."""
 
 
@@ -109,7 +109,8 @@ ODD = {
     "cookie": lambda w: w.cookie, "other's cookie": lambda w: mmgen.MmGen(1).start_poll(),
     "nobody's cookie": lambda w: mmgen.Cookie.__new__(mmgen.Cookie), "subclass": lambda w: Domain(1), "latency": lambda w: Latency(),
     "bare": lambda w: mmgen.MmGen.__new__(mmgen.MmGen, 1), "mode": lambda w: mmgen.Mode.IDLE, "busy": lambda w: mmgen.Busy(1),
-    "replay": lambda w: mmgen.Replay(mmtrace.MmTrace("x", 1, 0, [])), "block": lambda w: "block", "calls": lambda w: mmgen.Calls(interrupts),
+    "calls": lambda w: mmgen.Calls(interrupts), "block": lambda w: "block",
+    "replay": lambda w: mmgen.Replay(mmtrace.MmTrace("x", 1, 0, [])),
 }
 # By name where a value depends on the domain, or cannot be shown.
 hostile = st.one_of(st.sampled_from(sorted(ODD)).map(lambda name: ("odd", name)), st.sampled_from(INTS).map(lambda n: ("is", n)),

@@ -79,6 +79,8 @@ def flat(values):
         yield value
         if isinstance(value, list | tuple | range | bytes):
             yield from value[:3]
+        elif isinstance(value, mmgen.Replay):
+            yield from (value.trace.hz, value.trace.cpus)
         elif type(value).__name__ in ("Shifty", "Number", "count"):
             yield from (-1, 0, 1, 2, 3, 2**16, 2**20, 2**40)        # what it said when it was asked
 
@@ -194,7 +196,7 @@ def test_operators_copies_and_attributes(name):
                     assert str(error) or isinstance(error, Hostile)
                 except RuntimeError as error:                                   # int of a subclass that answers wrongly
                     says(error, [])
-            for attribute in attributes:
+            for attribute in attributes if name != "Mode" else ():              # an enum's members are anybody's
                 if not callable(getattr(type(one), attribute)):
                     with contextlib.suppress(AttributeError, TypeError):
                         setattr(one, attribute, other)
