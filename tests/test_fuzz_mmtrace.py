@@ -132,7 +132,7 @@ def test_a_bomb_does_not_eat_the_memory(python, line, says):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its memory as Linux does")
 def test_a_bomb_that_goes_off_is_found(python):
-    result = python(BOMB, str(10**9), BOMBS[0][0], str(1_000_000), "64")
+    result = python(BOMB, str(10**9), BOMBS[0][0], str(1_000_000), "20")
     assert result.returncode != 0
     assert "MemoryError" in result.stderr
 
