@@ -4,7 +4,7 @@ import sys
 import pytest
 
 SETUP = """
-import copy, gc, inspect, itertools, os, pickle, sys, threading, weakref
+import copy, gc, inspect, itertools, os, pickle, sys, threading, warnings, weakref
 from array import array
 import mmgen
 from mmgen import _arrivals, _cookie, _cpu, _domain, _latency, _machine
@@ -39,7 +39,7 @@ cookie = gen.start_poll()
 for _ in range(4):
     gen.cpu(0).quiescent(), gen.cpu(1).quiescent()
 assert gen.poll(cookie)
-for call in (gen.wait, gen.stats, gen.register, lambda: gen.defer(print), gen.close):
+for call in (gen.wait, gen.stats, lambda: gen.defer(print), gen.close):
     refused(call, AttributeError)
 del gen, cpu, cookie
 """,
@@ -159,7 +159,7 @@ for _ in range(50):
 gc.collect()
 for gen in saved:
     gen.start_poll(), gen.stats()
-del gen
+gen = None
 saved.clear()
 gc.collect()
 """,
@@ -193,16 +193,17 @@ def test_fuzz_the_extension_classes(python):
 import random
 draw = random.Random(1)
 sys.unraisablehook = lambda _: None
+warnings.simplefilter("ignore")                         # coroutines that nobody awaits
 # A child's alone, where no thread holds the locks that it makes anew.
 NEVER = {"_after_fork"}
 def values():
     gen = mmgen.MmGen(2)
     closed = mmgen.MmGen(1)
     closed.close()
-    return [None, True, 0, 1, 2, -1, 2**31, 2**32, 2**63, 2**64 - 1, 2**64, -2**63, 10**5000, 1.5, float("nan"), "x", b"x", (), [], {}, object(),
-            gen, closed, _domain.MmGen(1), mmgen.Cookie.__new__(mmgen.Cookie), gen.start_poll(), _latency.Latency(), print, lambda *_: 1 // 0,
-            array("q", [0, 5, 2**62]), array("q"), array("d", [1.0]), array("q", [3, 3, 3]), memoryview(b"xxxxxxxx"), [_machine.Driver(gen, 0, 0)],
-            (print,), [None], int, weakref.ref(gen)]
+    return [None, True, 0, 1, 2, -1, 2**31, 2**32, 2**63, 2**64 - 1, 2**64, -2**63, 10**5000, 1.5, float("nan"), "x", b"x", (), [], {},
+            object(), gen, closed, _domain.MmGen(1), mmgen.Cookie.__new__(mmgen.Cookie), gen.start_poll(), _latency.Latency(), print,
+            lambda *_: 1 // 0, array("q", [0, 5, 2**62]), array("q"), array("d", [1.0]), array("q", [3, 3, 3]), memoryview(b"xxxxxxxx"),
+            [_machine.Driver(gen, 0, 0)], (print,), [None], int, weakref.ref(gen)]
 def makes():
     gen = mmgen.MmGen(2, max_cpus=3, trace=4)
     gen.close()                                         # so that what would wait comes back
@@ -210,9 +211,14 @@ def makes():
     driver.stop()
     arrivals = _arrivals.Arrivals(gen, array("q", [0, 10]))
     arrivals.stop()
-    return [gen, _domain.MmGen(1, online=0), _cpu.Cpu(gen, 1), driver, arrivals, _latency.Latency(), _machine.Kicks([driver]),
-            mmgen.MmGen(1).start_poll(), _machine.Driver(gen, 1, 0)]
+    bare = _domain.MmGen(1)
+    bare._close()
+    return [gen, bare, _cpu.Cpu(gen, 1), driver, arrivals, _latency.Latency(), _machine.Kicks([driver]),
+            mmgen.MmGen(1).start_poll()]
 nr = 0
+gen = makes()[0]
+for period, what in itertools.product((0, 1, -1, -2**63), range(-1, 5)):        # a tick without a period
+    _machine.Driver(gen, 1, period).replay(0, array("q", [0]), array("q", [what]))
 for _ in range(400):
     for thing in makes():
         for name in dir(thing):
@@ -245,13 +251,11 @@ print('done')
     "mmgen.MmGen(64, trace=2**24)", "mmgen.MmGen(2, online=itertools.count())", "mmgen.MmGen(2, online=range(10**12))",
     "mmgen.Machine(2**20)", "mmgen.Machine(10**9, workload='idle')", "mmgen.MmGen(10**5000)", "mmgen.MmGen(1).run_callbacks(10**30)",
     "mmgen.Machine(workload=mmgen.Replay(mmtrace.MmTrace('x', 2**20, 250, [])))", "mmgen.MmGen(1, max_pending=10**30)",
-    "steady(1e300, 1e300)",
 ])
 def test_an_absurd_number_is_refused_and_not_tried(python, call):
     result = python(SETUP + f"""
 import resource
 from mmgen import mmtrace
-from mmgen.arrivals import steady
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
 refused(lambda: {call}, ValueError, IndexError, MemoryError)
