@@ -10,12 +10,12 @@ import threading
 
 import mmgen.machine
 import pytest
-from hostile import examples, no_hang  # noqa: F401 - the fixture
+from hostile import elsewhere, examples, no_hang  # noqa: F401 - the fixtures
 from hypothesis import given
 from hypothesis import strategies as st
 from mmgen import cli
 
-pytestmark = pytest.mark.usefixtures("no_hang")
+pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
 
 # What bounds a run's time: every command that is valid gets these, last, so that they count. A command that is not in here fails a test.
 BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"]}
@@ -58,11 +58,6 @@ def files(tmp_path_factory):
     secret.chmod(0)
     yield [*map(str, sorted(home.iterdir())), str(home), str(home / "missing" / "x"), "/dev/null", "/dev/full", "/dev/zero"]
     os.close(keep)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path_factory, monkeypatch):
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))           # what is written goes there
 
 
 def number():
