@@ -120,7 +120,8 @@ ODD = {
 # By name where a value depends on the domain, or cannot be shown.
 hostile = st.one_of(st.sampled_from(sorted(ODD)).map(lambda name: ("odd", name)), st.sampled_from(INTS).map(lambda n: ("is", n)),
                     st.sampled_from(FLOATS).map(lambda x: ("is", x)), st.integers(-9, 40).map(lambda n: ("is", n)),
-                    st.floats().map(lambda x: ("is", x)), st.text(st.characters(exclude_characters="/"), max_size=3).map(lambda s: ("is", s)))
+                    st.floats().map(lambda x: ("is", x)),
+                    st.text(st.characters(exclude_characters="/"), max_size=3).map(lambda s: ("is", s)))
 
 STATES = ["running", "idle", "offline", "closed", "machine"]
 
