@@ -1,7 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
 """The extension class under mmgen.MmGen: a domain, each method one call of the protocol."""
 import enum
-import operator
 
 cimport cython
 from cpython.exc cimport PyErr_WriteUnraisable
@@ -24,6 +23,8 @@ from mmgen._lifetime cimport mm_gen_after_fork, mm_gen_close, mm_gen_create, mm_
 from mmgen._sleep cimport EINTR, ESHUTDOWN, ETIMEDOUT
 from mmgen._stdatomic cimport cas_u64, load_u32, load_u64, memory_order_relaxed, store_u64
 from mmgen._trace cimport mm_trace_create, mm_trace_read
+
+from mmgen._arguments import integer, shown, whole
 
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object number, void *if_too_large) except? -1
@@ -63,12 +64,6 @@ for public in (Mode, ClosedError, DriverlessError, FullError, WrongThreadError):
 del public
 
 
-cdef int whole(object value, str name, object least, object most) except -1:
-    if not least <= operator.index(value) <= most:
-        raise ValueError(f"{name}={value} is out of range: {least} to {most}")
-    return 0
-
-
 # ---- Python's callbacks and kick ------------------------------------------------------------------------------------------------
 
 cdef struct py_callback:
@@ -104,34 +99,39 @@ cdef void kick_py(void *arg, mm_gen *g) noexcept nogil:
         call(gen.kick, (gen.holdouts(),))
 
 
+# Which CPUs `online` names, of `cpus`. Each is looked at as it comes: there may be no end of them.
+cdef list chosen(object online, uint32_t cpus):
+    named = set()
+    for one in online:
+        cpu = integer(one, "online: CPU")
+        if not 0 <= cpu < cpus:
+            raise IndexError(f"online: CPU {shown(cpu)} is out of range: the domain has {cpus} (0 to {cpus - 1})")
+        named.add(cpu)
+    return sorted(named)
+
+
 # ---- the domain -----------------------------------------------------------------------------------------------------------------
 
 cdef class MmGen:
     def __cinit__(self, cpus, *, online=None, continuous=False, increments=None, max_cpus=None, checked=False, kick=None, patience=None,
                   trace=0, first_generation=0, first_switches=0, **_):
-        whole(cpus, "cpus", 1, MM_MAX_CPUS)
-        if max_cpus is None:
-            max_cpus = cpus
-        whole(max_cpus, "max_cpus", cpus, MM_MAX_CPUS)
+        cpus = whole(cpus, "cpus", 1, MM_MAX_CPUS)
+        max_cpus = cpus if max_cpus is None else whole(max_cpus, "max_cpus", cpus, MM_MAX_CPUS)
         if increments is not None:
-            whole(increments, "increments", 1, 2**31)
+            increments = whole(increments, "increments", 1, 2**31)
         if patience is not None:
-            whole(patience, "patience", 1, 2**31)
-        whole(trace, "trace", 0, 2**24)
-        whole(first_generation, "first_generation", 0, 2**64 - 1)
-        whole(first_switches, "first_switches", 0, 2**64 - 1)
+            patience = whole(patience, "patience", 1, 2**31)
+        trace = whole(trace, "trace", 0, 2**24)
+        first_generation = whole(first_generation, "first_generation", 0, 2**64 - 1)
+        first_switches = whole(first_switches, "first_switches", 0, 2**64 - 1)
         if kick is not None and not callable(kick):
-            raise TypeError(f"kick={kick!r} is not callable")
+            raise TypeError(f"kick={shown(kick)} is not callable")
         if online is None:
             online = range(cpus)
-        elif hasattr(online, "__index__"):
-            whole(online, "online", 0, cpus)
-            online = range(online)
+        elif hasattr(type(online), "__index__"):
+            online = range(whole(online, "online", 0, cpus))
         else:
-            online = sorted({operator.index(cpu) for cpu in online})
-            for cpu in online:
-                if not 0 <= cpu < cpus:
-                    raise IndexError(f"online: CPU {cpu} is out of range: the domain has {cpus} (0 to {cpus - 1})")
+            online = chosen(online, cpus)
         self.g = mm_gen_create(cpus, max_cpus, first_generation, first_switches)
         if self.g is NULL:
             raise MemoryError(f"no memory for a domain of {max_cpus} CPUs (64 bytes each)")
@@ -409,7 +409,7 @@ cdef uint32_t index(MmGen gen, object cpu) except? 0xffffffff:
     cdef Py_ssize_t i = PyNumber_AsSsize_t(cpu, NULL)           # clips: out of range stays out of range
     cdef uint32_t nr = load_u32(&gen.g.nr_cpus, memory_order_relaxed)
     if not 0 <= i < nr:
-        raise IndexError(f"CPU {cpu} is out of range: the domain has {nr} (0 to {nr - 1})")
+        raise IndexError(f"CPU {shown(cpu)} is out of range: the domain has {nr} (0 to {nr - 1})")
     return i
 
 

@@ -8,6 +8,8 @@ from libc.string cimport memset
 
 from mmgen._stdatomic cimport cas_u64, fetch_add_u64, load_u64, memory_order_relaxed
 
+from mmgen._arguments import real, shown
+
 
 cdef extern from *:
     int leading_zeros "__builtin_clzll"(unsigned long long) noexcept nogil
@@ -60,18 +62,19 @@ cdef class Latency:
         """The longest, exactly, in nanoseconds; 0 before the first."""
         return load_u64(&self.l.longest, memory_order_relaxed)
 
-    def percentile_ns(self, double percent, /):
+    def percentile_ns(self, percent, /):
         """The duration in ns that `percent` % of those recorded do not exceed, to 1/64 of itself; None before the first.
 
         Raises ValueError unless percent is from 0 to 100.
         """
         cdef uint64_t wanted, seen = 0, width, value
+        cdef double share = real(percent, "percent")
         cdef int i
-        if not 0 <= percent <= 100:
-            raise ValueError(f"percent={percent} is out of range: 0 to 100")
+        if not 0 <= share <= 100:
+            raise ValueError(f"percent={shown(percent)} is out of range: 0 to 100")
         if not self.count:
             return None
-        wanted = max(<uint64_t>ceil(self.count * percent / 100), <uint64_t>1)
+        wanted = max(<uint64_t>ceil(self.count * share / 100), <uint64_t>1)
         for i in range(MM_BUCKETS):
             seen += load_u64(&self.l.bucket[i], memory_order_relaxed)
             if seen >= wanted:

@@ -1,5 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
 """The thread of one real CPU: its workload and its tick, in one nogil loop that sleeps to absolute times."""
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport log
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -8,7 +9,7 @@ from mmgen._core cimport (
     MM_OPEN, MM_RUNNING, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_owes, mm_gen_quiescent,
     mm_gen_tick, mm_gen_wake, mm_switch,
 )
-from mmgen._domain cimport MmGen
+from mmgen._domain cimport MmGen, index
 from mmgen._latency cimport Latency, mm_latency, mm_latency_record
 from mmgen._lifetime cimport mm_gen_state
 from mmgen._sleep cimport mm_now, mm_sleep, mm_wake_all
@@ -233,11 +234,11 @@ cdef class Driver:
     cdef MmGen gen
     cdef readonly Latency late
 
-    def __cinit__(self, MmGen gen not None, uint32_t cpu, int64_t period_ns, /):
+    def __cinit__(self, MmGen gen not None, cpu, int64_t period_ns, /):
         self.gen = gen
         self.late = Latency()
         self.d.g = gen.g
-        self.d.cpu = cpu
+        self.d.cpu = index(gen, cpu)
         self.d.period = period_ns
         self.d.late = &self.late.l
 
@@ -277,6 +278,11 @@ cdef class Driver:
             run_replay(&self.d, begin, steps, nr)
             mm_gen_offline(self.d.g, self.d.cpu)
             free(steps)
+
+    def claim(self):
+        """In a checked domain, the CPU is the calling thread's from now on, whoever has used it before."""
+        if self.gen.owners is not NULL:
+            store_u64(&self.gen.owners[self.d.cpu], PyThread_get_thread_ident(), memory_order_relaxed)
 
     cdef _vary(self, double interval_ns, bint exponential, uint64_t seed):
         self.d.interval = interval_ns

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mmgen._arguments import shown, whole
 from mmgen._domain import TIMED_OUT, ClosedError, FullError
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ class Reclaimer:
     """
 
     def __init__(self, max_pending: int | None, when_full: str, threaded: bool) -> None:
-        if max_pending is not None and max_pending < 1:
-            raise ValueError(f"max_pending={max_pending} is out of range: 1 or more, or None")
+        if max_pending is not None:
+            max_pending = whole(max_pending, "max_pending", 1, 2**63 - 1, "1 or more, or None")
         if when_full not in ("block", "raise"):
-            raise ValueError(f"when_full={when_full!r} is neither 'block' nor 'raise'")
+            raise ValueError(f"when_full={shown(when_full)} is neither 'block' nor 'raise'")
+        threaded = bool(threaded)                               # once: it may say otherwise later, or raise
         if when_full == "block" and max_pending is not None and not threaded:
             raise ValueError("when_full='block' needs the reclaimer thread: without it nothing would make room")
         self.max_pending = max_pending

@@ -1,6 +1,9 @@
 """The mmgen command."""
 import argparse
+import contextlib
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,15 +21,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (the process's own arguments by default); the exit status."""
     options = command().parse_args(argv)
     try:
-        return int(options.call(options))
+        status = int(options.call(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()                          # here, where it can be said that it failed
+        return status
     except (ValueError, OSError, MemoryError) as error:
-        print(f"mmgen {options.command}: {error}", file=sys.stderr)
-        return 2
+        drop_output()
+        return say(options.command, error, 2)
     except MachineError as error:
-        print(f"mmgen {options.command}: {error}", file=sys.stderr)
-        return 1
+        return say(options.command, error, 1)
     except KeyboardInterrupt:
         return 130
+
+
+def say(command: str, error: Exception, status: int) -> int:
+    """Say what went wrong, in one line; `status`."""
+    print(f"mmgen {command}: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+    return status
+
+
+def printable(text: str) -> str:
+    """`text` in one line, whatever a file's name or an argument has in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def drop_output() -> None:
+    """Let what cannot be written to standard output go: the interpreter would try again as it exits, and complain in its own way."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except ValueError:
+        pass                                            # closed
+    except OSError:
+        with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {printable(message)}\n")
 
 
 def command() -> argparse.ArgumentParser:
@@ -90,7 +118,9 @@ def call_run(o: argparse.Namespace) -> int:
     interval("--seconds ", seconds, 0.001, 86_400)
     interval("--rate times --seconds ", o.rate * seconds, 0, 1e7)
     machine = Machine(o.cpus, 250 if o.hz == 0 else o.hz, load, continuous=o.continuous, increments=o.increments)
-    with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
+    if o.json == "-" and sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    with open(o.json, "w") if o.json is not None and o.json != "-" else nullcontext(sys.stdout) as out:
         status = 0
         try:
             with progress() as show:
@@ -99,7 +129,7 @@ def call_run(o: argparse.Namespace) -> int:
             if not interrupt.args:
                 raise
             report, status = interrupt.args[0], 130
-        if o.json:
+        if o.json is not None:
             json.dump(report, out, indent=1)
             out.write("\n")
     if o.json != "-":

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from mmgen import _cpu, _domain
+from mmgen._arguments import real, shown, whole
 from mmgen._cookie import Cookie
 from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
@@ -128,8 +129,11 @@ class RegisteredCpu(Cpu):
 
     __slots__ = ("_left",)
 
-    def __init__(self, gen: "MmGen", index: int, /) -> None:
-        self._left = False
+    def __new__(cls, gen: "MmGen", index: int, /) -> Self:
+        """In here, since who has left must not come back by a second __init__()."""
+        cpu = super().__new__(cls, gen, index)
+        cpu._left = False
+        return cpu
 
     def leave(self) -> None:
         """Take the CPU offline and give it back. Twice is fine, and so it is in a closed domain. The thread's own call."""
@@ -206,6 +210,10 @@ class MmGen(_domain.MmGen):
                  when_full: str = "block", reclaimer: bool = True, stall_after: float | None = STALL_S,
                  on_stall: Callable[[StallReport], object] | None = None, trace: int = 0, first_generation: int = 0,
                  first_switches: int = 0) -> None:
+        if hasattr(self, "_reclaimer"):
+            raise RuntimeError("MmGen.__init__() was called before")
+        if on_stall is not None and not callable(on_stall):
+            raise TypeError(f"on_stall={shown(on_stall)} is not callable")
         self.wait_latency = Latency()
         self.threads = {}
         self._reclaimer = Reclaimer(max_pending, when_full, reclaimer)
@@ -272,12 +280,12 @@ class MmGen(_domain.MmGen):
 
         The reclaimer thread ends the await (or run_callbacks(), in a domain without one), after the callbacks deferred before it.
         """
-        to_ns(timeout)
+        timeout_ns = to_ns(timeout)
         begin = time.monotonic_ns()
         resolve = Resolve()
         self._reclaimer.defer(self, resolve, (), bounded=False)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(None if timeout_ns < 0 else timeout_ns / 1e9):
                 await resolve.future
         except TimeoutError:
             return False
@@ -343,7 +351,7 @@ class MmGen(_domain.MmGen):
         itself, it raises. Raises ClosedError; TypeError; WrongThreadError where it would block a running CPU of a checked domain.
         """
         if not callable(fn):
-            raise TypeError(f"{fn!r} is not callable")
+            raise TypeError(f"{shown(fn)} is not callable")
         self._reclaimer.defer(self, fn, args)
 
     def retire(self, obj: object, /) -> None:
@@ -352,8 +360,8 @@ class MmGen(_domain.MmGen):
 
     def run_callbacks(self, limit: int | None = None) -> int:
         """Run the callbacks whose grace period is over, at most `limit`; how many. One thread at a time: meanwhile another runs none."""
-        if limit is not None and not 0 <= limit < 2**63:
-            raise ValueError(f"limit={limit} is out of range: 0 or more, or None")
+        if limit is not None:
+            limit = whole(limit, "limit", 0, 2**63 - 1, "0 or more, or None")
         return self._reclaimer.run(self, limit)
 
     def barrier(self, timeout: float | None = None) -> bool:
@@ -428,9 +436,10 @@ def to_ns(timeout: float | None, name: str = "timeout") -> int:
     """`timeout` seconds in nanoseconds, -1 for None and for what exceeds 292 years."""
     if timeout is None:
         return -1
-    if not timeout >= 0:
-        raise ValueError(f"{name}={timeout} is out of range: 0 seconds or more, or None")
-    return int(timeout * 1e9) if timeout < 2**63 / 1e9 else -1
+    seconds = real(timeout, name)
+    if not seconds >= 0:
+        raise ValueError(f"{name}={shown(timeout)} is out of range: 0 seconds or more, or None")
+    return int(seconds * 1e9) if seconds < 2**63 / 1e9 else -1
 
 
 # The sketch's names: the same functions.

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from mmgen._arguments import shown, whole
 from mmgen._latency import Latency
 from mmgen._machine import Driver, supply_kick
 from mmgen.domain import MmGen, Mode, registry
+from mmgen.mmtrace import MOST_HZ
 from mmgen.workload import Busy, Calls, Idle, Replay, Workload
 
 __all__ = ["CpuStats", "Machine", "MachineError", "MachineStats"]
 
+MOST_CPUS = 8192                # a thread and 16 KB each; as many as Linux can be built for (NR_CPUS on x86)
 START_NS = 2_000_000            # from when every thread is up to when the first begins
 START_S = 60.0                  # how long the threads may take to come up
 STOP_S = 10.0                   # how long a thread may take to end
@@ -69,7 +72,7 @@ class MachineStats:
 class Machine:
     """`cpus` CPUs, each a thread pinned to a core, round robin where there are more CPUs than cores the process may use.
 
-    cpus: 1 to 2**20; None for a replayed trace's own number, else one a core. A CPU more than a replayed trace has idles.
+    cpus: 1 to 8192; None for a replayed trace's own number, else one a core. A CPU more than a replayed trace has idles.
     hz: ticks a second, 1 to 10,000 (above 1,000 expect missed ticks), staggered between the CPUs as the kernel's skew_tick does;
         None: unpaced, a tick after every switch. A replayed CPU ticks when the recorded one did.
     workload: "busy", "idle", or a Busy, an Idle, a Replay or a Calls.
@@ -83,18 +86,27 @@ class Machine:
 
     def __init__(self, cpus: int | None = None, hz: int | None = 250, workload: str | Workload = "busy",
                  **domain: Any) -> None:
+        if hasattr(self, "gen"):
+            raise RuntimeError("Machine.__init__() was called before")
+        for name in ("online", "kick"):
+            if name in domain:
+                raise TypeError(f"a machine takes no {name}=: its own threads bring its CPUs up, and answer its own kick")
         if isinstance(workload, str):
             if workload not in ("busy", "idle"):
                 raise ValueError(f"workload={workload!r} is neither 'busy' nor 'idle', nor a Busy, an Idle, a Replay or a Calls")
             workload = Busy() if workload == "busy" else Idle()
-        if hz is not None and not 1 <= hz <= 10_000:
-            raise ValueError(f"hz={hz} is out of range: 1 to 10000 ticks a second, or None")
+        elif not isinstance(workload, Workload):
+            raise TypeError(f"workload={shown(workload)} is of type {type(workload).__name__}, not a Busy, an Idle, a Replay or a Calls")
+        if hz is not None:
+            hz = whole(hz, "hz", 1, 10_000, "1 to 10000 ticks a second, or None")
+        if cpus is not None:
+            cpus = whole(cpus, "cpus", 1, MOST_CPUS)
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None] * (os.cpu_count() or 1)
         if isinstance(workload, Replay):
             if cpus is not None and cpus < workload.trace.cpus:
                 raise ValueError(f"cpus={cpus} is out of range: the trace {workload.trace.name} has {workload.trace.cpus}")
-            hz = workload.trace.hz
-            cpus = cpus or workload.trace.cpus
+            hz = whole(workload.trace.hz, "the trace's hz", 1, MOST_HZ)
+            cpus = cpus or whole(workload.trace.cpus, "the trace's cpus", 1, MOST_CPUS)
         elif cpus is None:
             cpus = len(cores)
         self.gen = MmGen(cpus, **domain)
@@ -120,7 +132,7 @@ class Machine:
     @property
     def cpus(self) -> int:
         """How many CPUs it has."""
-        return self.gen.cpus
+        return len(self._drivers)                       # register() may have let the domain grow past them
 
     def start(self) -> None:
         """Start every CPU. Raises MachineError if a thread cannot be started or pinned, RuntimeError the second time.
@@ -154,6 +166,7 @@ class Machine:
         try:
             if core is not None:
                 os.sched_setaffinity(0, {core})
+            driver.claim()
             run = self._program(driver)
             self._up.wait(START_S)
             self._go.wait()
@@ -173,10 +186,10 @@ class Machine:
             return lambda begin: driver.replay(begin, times, steps)
         if isinstance(load, Calls):
             return lambda begin: self._call(driver, load, begin)
-        exponential, seed = load.distribution == "exponential", load.seed + cpu
+        exponential, seed = load.distribution == "exponential", (load.seed + cpu) % 2**64
         if isinstance(load, Idle):
-            return lambda begin: driver.idle(begin, load.switch_ms * 1e6, exponential, seed)
-        return lambda begin: driver.busy(begin + self._skew(cpu), begin, load.switch_us * 1e3, exponential, seed)
+            return lambda begin: driver.idle(begin, float(load.switch_ms) * 1e6, exponential, seed)
+        return lambda begin: driver.busy(begin + self._skew(cpu), begin, float(load.switch_us) * 1e3, exponential, seed)
 
     def _call(self, driver: Driver, load: Calls, begin: int) -> None:
         cpu = self.gen.cpu(driver.cpu)
@@ -236,7 +249,7 @@ class Machine:
                 CpuStats(index=cpu.index, core=core, mode=cpu.mode, ticks=driver.ticks,
                          switches=(cpu.switches - self._first_switches) % 2**64 if isinstance(self.workload, Calls) else driver.switches,
                          missed_ticks=driver.missed, lateness=driver.late, opened=cpu.opened, idle_s=driver.idle_ns / 1e9)
-                for cpu, driver, core in zip(map(self.gen.cpu, range(self.cpus)), self._drivers, self.cores, strict=True)),
+                for driver, core in zip(self._drivers, self.cores, strict=True) for cpu in [self.gen.cpu(driver.cpu)]),
         )
 
     def __enter__(self) -> Self:

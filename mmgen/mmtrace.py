@@ -15,6 +15,9 @@ from typing import IO, NamedTuple, cast
 # What follows t_ns, cpu and the kind: how many whole numbers.
 OPERANDS = {"S": 4, "T": 0, "X": 1, "C": 2, "M": 2}
 LONGEST_LINE = 1000
+MOST_LINES = 1 << 22            # a GB of events; a few KB can be gzipped to hold any number
+MOST_CPUS = 1 << 20             # as a domain
+MOST_HZ = 100_000
 
 
 class TraceError(ValueError):
@@ -56,6 +59,7 @@ def bundled() -> Path:
 
 def read(path: str | os.PathLike[str]) -> MmTrace:
     """Read a trace. Raises TraceError for one that is broken, naming file and line, and OSError for one that cannot be opened."""
+    path = os.fspath(path)                              # not a number: open() would read, and close, whatever file that is
     line_nr = 1
     try:
         with open(path, "rb") as raw:
@@ -68,6 +72,9 @@ def read(path: str | os.PathLike[str]) -> MmTrace:
                 line = text.readline(LONGEST_LINE)
                 if not line:
                     break
+                if line_nr > MOST_LINES:
+                    raise ValueError(f"the trace is too long: more than {MOST_LINES} lines")
+                whole_line(line)
                 if line[:1] == b"#" or line == b"\n":
                     continue
                 event = parse(line, cpus)
@@ -77,16 +84,18 @@ def read(path: str | os.PathLike[str]) -> MmTrace:
                 events.append(event)
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         broken = "the file is cut short" if isinstance(error, EOFError) else str(error)
-        raise TraceError(f"{os.fspath(path)}:{line_nr}: {broken}") from error
+        raise TraceError(f"{os.fsdecode(path)}:{line_nr}: {broken}") from error
     return MmTrace(name, cpus, hz, events)
 
 
 def header(text: IO[bytes]) -> tuple[str, int, int]:
-    first = text.readline(LONGEST_LINE).rstrip(b"\n").split(b"\t")
+    line = text.readline(LONGEST_LINE)
+    first = line.rstrip(b"\n").split(b"\t")
     if first[0] != b"# mmtrace 1":
         raise ValueError("not an mmtrace: its first line does not begin with '# mmtrace 1'")
+    whole_line(line)
     fields = dict(field.decode(errors="replace").partition("=")[::2] for field in first[1:])
-    return fields.get("name", "unnamed"), number(fields, "cpus", 1 << 20), number(fields, "hz", 100_000)
+    return fields.get("name", "unnamed"), number(fields, "cpus", MOST_CPUS), number(fields, "hz", MOST_HZ)
 
 
 def number(fields: dict[str, str], key: str, most: int) -> int:
@@ -96,9 +105,13 @@ def number(fields: dict[str, str], key: str, most: int) -> int:
     return int(value)
 
 
-def parse(line: bytes, cpus: int) -> Event:
+def whole_line(line: bytes) -> None:
+    """ValueError unless it has an end: what follows would be taken for a line of its own."""
     if line[-1:] != b"\n":
         raise ValueError("the line is too long" if len(line) >= LONGEST_LINE else "the line is cut short")
+
+
+def parse(line: bytes, cpus: int) -> Event:
     fields = line[:-1].split(b"\t")
     kind = fields[2].decode(errors="replace") if len(fields) > 2 else ""
     if kind not in OPERANDS:

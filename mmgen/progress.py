@@ -23,7 +23,7 @@ def progress(says: Callable[[Any], str] | None = None) -> Iterator[Show]:
     says: what there is so far, in a few words; by default it is the waits.
     """
     says = says or describe
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, so_far: None
         return
     if rich is None:

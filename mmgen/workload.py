@@ -1,10 +1,10 @@
 """What the CPUs of a machine do: switch at a rate, idle, replay a recorded machine, or call a function."""
-import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mmgen._arguments import real, shown, whole
 from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
 
@@ -24,6 +24,7 @@ class Busy:
     def __post_init__(self) -> None:
         interval("switch_us", self.switch_us, 0, 1e12)
         known(self.distribution)
+        whole(self.seed, "seed", 0, 2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Idle:
     def __post_init__(self) -> None:
         interval("switch_ms", self.switch_ms, 0.001, 1e9)
         known(self.distribution)
+        whole(self.seed, "seed", 0, 2**64 - 1)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Replay:
     """
 
     trace: MmTrace
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.trace, MmTrace):
+            raise TypeError(f"trace={shown(self.trace)} is of type {type(self.trace).__name__}, not an MmTrace: mmtrace.read() reads one")
 
     def steps(self, cpu: int) -> tuple["array[int]", "array[int]"]:
         """When CPU `cpu` does what, in ns from the trace's beginning, and what (a Step)."""
@@ -90,19 +96,19 @@ class Calls:
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
-            raise TypeError(f"{self.fn!r} is not callable")
+            raise TypeError(f"{shown(self.fn)} is not callable")
 
 
 Workload = Busy | Idle | Replay | Calls
 
 
 def interval(name: str, value: float, least: float, most: float) -> None:
-    """ValueError unless least <= value <= most."""
-    if not (math.isfinite(value) and least <= value <= most):
-        raise ValueError(f"{name}={value} is out of range: {least:g} to {most:g}")
+    """ValueError unless least <= value <= most, TypeError unless it is a number."""
+    if not least <= real(value, name) <= most:
+        raise ValueError(f"{name}={shown(value)} is out of range: {least:g} to {most:g}")
 
 
 def known(distribution: str) -> None:
     """ValueError unless it is the name of one."""
     if distribution not in ("fixed", "exponential"):
-        raise ValueError(f"distribution={distribution!r} is neither 'fixed' nor 'exponential'")
+        raise ValueError(f"distribution={shown(distribution)} is neither 'fixed' nor 'exponential'")

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 
-NEED_HYPOTHESIS = ["test_interface.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
+NEED_HYPOTHESIS = ["test_fuzz_calls.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py", "test_interface.py", "test_latency.py",
+                   "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
 collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
 
 
@@ -15,6 +16,13 @@ def pytest_report_header():
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run what takes minutes, too")
+
+
+def pytest_configure(config):
+    if config.getoption("--long") and not collect_ignore:
+        from hypothesis import settings  # noqa: PLC0415 - it may not be installed
+        settings.register_profile("long", max_examples=20 * settings.default.max_examples)
+        settings.load_profile("long")
 
 
 def pytest_collection_modifyitems(config, items):

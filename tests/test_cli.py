@@ -97,9 +97,9 @@ def test_no_waits():
 
 @pytest.mark.parametrize(("args", "says"), [
     (["run", "none.tsv"], r"run: .*No such file.*none\.tsv"),
-    (["run", "--cpus", "0"], r"run: cpus=0 is out of range: the trace configure has 2"),
+    (["run", "--cpus", "0"], r"run: cpus=0 is out of range: 1 to 8192"),
     (["run", "--cpus", "x"], r"run: argument --cpus: invalid int value: 'x'"),
-    (["run", "--workload", "busy", "--cpus", "0"], "run: cpus=0 is out of range: 1 to 1048576"),
+    (["run", "--workload", "busy", "--cpus", "0"], "run: cpus=0 is out of range: 1 to 8192"),
     (["run", "--workload", "busy", "--cpus", str(2**80)], "out of range"),
     (["run", "--workload", "busy", "--hz", "0"], "run: argument --hz: 0 is out of range: 1 to 10000, or 'none'"),
     (["run", "--workload", "busy", "--hz", "1e3"], "--hz: 1e3 is out of range"),

@@ -284,3 +284,24 @@ def test_arrivals_can_be_stopped():
     gen.close()
     assert waits.join(10)
     assert waits.over() == []
+
+
+def test_a_machine_whose_domain_has_grown():
+    with mmgen.Machine(1, max_cpus=2) as machine, machine.gen.register() as cpu:
+        cpu.idle_enter()
+        assert machine.gen.wait(30)
+        assert (machine.gen.cpus, machine.cpus, len(machine.stats().cpus)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("workload", ["busy", "idle", mmgen.Calls(lambda cpu: cpu.switch())])
+def test_a_checked_machine_owns_its_cpus(workload):
+    with mmgen.Machine(1, workload=workload, checked=True) as machine:
+        with pytest.raises(mmgen.WrongThreadError, match="the CPU belongs to thread"):
+            machine.gen.cpu(0).switch()
+        assert machine.gen.wait(30)
+
+
+@pytest.mark.parametrize("arguments", [{"online": 1}, {"kick": print}, {"workload": 5}, {"workload": None}, {"hz": 2.5}])
+def test_what_a_machine_does_not_take(arguments):
+    with pytest.raises(TypeError):
+        mmgen.Machine(2, **arguments)
