@@ -24,7 +24,7 @@ setup(
             Extension(f"mmgen.{name}", [f"mmgen/{name}.pyx"], depends=["mmgen/_sleep.h"], include_dirs=["mmgen"],
                       extra_compile_args=flags, extra_link_args=links)
             for name in ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine",
-                         "_arrivals")
+                         "_arrivals", "_pipe", "_torture", "_updater")
         ],
         compiler_directives=directives,
     ),
