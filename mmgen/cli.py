@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import mmgen
-from mmgen import mmtrace
+from mmgen import mmtrace, torture
 from mmgen.machine import Machine, MachineError
 from mmgen.progress import progress
 from mmgen.run import run, text
@@ -43,6 +43,7 @@ def command() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mmgen {mmgen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
+    add_torture(commands)
     return parser
 
 
@@ -122,3 +123,35 @@ def workload(o: argparse.Namespace) -> Workload:
     if kind == "busy":
         return Busy(100.0 if o.switch_us is None else o.switch_us, distribution, seed)
     return Idle(100.0 if o.switch_us is None else o.switch_us / 1e3, distribution, seed)
+
+
+def add_torture(commands: Any) -> None:
+    """`mmgen torture` and its arguments."""
+    p = commands.add_parser(
+        "torture", help="read what updaters free, under random conditions, and report the age of what was seen",
+        description="Rounds of CPUs on pinned threads that read objects while updaters unpublish, wait and free them, with hotplug, idle, "
+                    "kicks, fork, signals and stalls at random. Status 1: a use saw what was older than one grace period, or a wait hung.")
+    p.add_argument("--minutes", type=float, default=1.0, metavar="M", help="how long (default 1)")
+    p.add_argument("--cpus", type=int, metavar="N", help="how many CPUs in every round (default: drawn for each)")
+    p.add_argument("--seed", type=int, metavar="N", help="what the rounds are drawn from (default: drawn, and printed first)")
+    p.add_argument("--increments", type=int, metavar="N", help="generations a wait takes, for study: 1 is too few, and must fail")
+    p.add_argument("--json", metavar="FILE", help="write the report there as JSON ('-': to standard output, instead of the text)")
+    p.set_defaults(call=call_torture)
+
+
+def call_torture(o: argparse.Namespace) -> int:
+    """`mmgen torture`."""
+    torture.check(o.minutes, o.cpus, o.increments)
+    seed = torture.draw_seed() if o.seed is None else o.seed
+    with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
+        tell = sys.stderr if o.json == "-" else sys.stdout
+        print(f"seed {seed}", file=tell, flush=True)
+        with progress(str) as show:
+            report = torture.torture(o.minutes, o.cpus, seed, o.increments, show=show,
+                                     say=lambda conditions: print(conditions, file=tell, flush=True))
+        if o.json:
+            json.dump(report, out, indent=1)
+            out.write("\n")
+    if o.json != "-":
+        print(torture.text(report))
+    return 1 if report["nr_failures"] else 130 if report["interrupted"] else 0
