@@ -95,7 +95,11 @@ class Round:
         try:
             self._start()
             while time.monotonic() - begin < seconds and go_on(self) and not self._failed():
-                self._random.choices([event for event, _ in events], [weight for _, weight in events])[0]()
+                event, = self._random.choices([event for event, _ in events], [weight for _, weight in events])
+                try:
+                    event()
+                except Exception as error:
+                    self._fail(f"{event.__name__.strip('_')} in the main thread: {error!r}")
                 time.sleep(min(self._random.expovariate(1 / REST_S), LOOK_S))
             self.result.seconds = time.monotonic() - begin
         finally:
@@ -142,7 +146,7 @@ class Round:
             self._fail(self._describe("the round's threads have not ended", self.hang_s))
         self.gen.close()
         if not ended:
-            self._join(updaters + readers)
+            self._join([*updaters, *readers])
         for one in (*updaters, *readers):
             error = self._died.get(one) or (one.error if isinstance(one, Turns) else None)
             if not self._hung and (error is not None or one in self._early or (isinstance(one, Updater) and one.errors)):

@@ -143,8 +143,8 @@ def verdict(r: Report) -> str:
         return f"FAILED, {r['nr_failures']} time{'s' * (r['nr_failures'] != 1)}, in round {r['failures'][0]['round']} of seed {r['seed']}."
     if not r["grace_periods"] or not r["uses"]:
         return "Nothing was tried: no grace period ended, or nothing was read."
-    return (f"No failure: {r['uses']} uses in {r['rounds']} round{'s' * (r['rounds'] != 1)} saw nothing that had been unpublished for longer "
-            f"than a grace period, of which {r['grace_periods']} ended.")
+    return (f"No failure: {r['uses']:,} uses in {r['rounds']} round{'s' * (r['rounds'] != 1)} saw nothing older than one grace period, "
+            f"of which {r['grace_periods']:,} ended.")
 
 
 def text(r: Report) -> str:
@@ -169,5 +169,6 @@ def text(r: Report) -> str:
     for failure in r["failures"][:MOST_TOLD]:
         lines.append(f"  FAILURE in round {failure['round']}: {failure['what']}")
     if r["nr_failures"]:
-        lines += [f"  {r['conditions'][-1]}", f"  to see it again: --seed {r['seed']}, with the same --cpus and --increments, on as many cores"]
+        lines += [f"  {r['conditions'][-1]}",
+                  f"  to see it again: --seed {r['seed']}, with the same --cpus and --increments, on as many cores"]
     return "\n".join([*lines, "", r["verdict"]])
