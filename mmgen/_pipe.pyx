@@ -77,7 +77,6 @@ cdef void rotate(mm_pipe *p) noexcept nogil:
     cdef mm_object *o
     cdef mm_object *next
     cdef uint32_t i
-    cdef uint64_t sections
     if mm_now() - p.rotated < QUARANTINE_NS:
         return
     # The oldest list was complete a whole rotation before `seen` was taken. Who was in no section then, or has left that section
