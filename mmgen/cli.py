@@ -1,6 +1,7 @@
 """The mmgen command."""
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -147,7 +148,7 @@ def call_torture(o: argparse.Namespace) -> int:
         tell = sys.stderr if o.json == "-" else sys.stdout
         print(f"seed {seed}", file=tell, flush=True)
         with progress(str) as show:
-            report = torture.torture(o.minutes, o.cpus, seed, o.increments, show=show,
+            report = torture.torture(o.minutes, o.cpus, seed, o.increments, show=show, stuck=stuck,
                                      say=lambda conditions: print(conditions, file=tell, flush=True))
         if o.json:
             json.dump(report, out, indent=1)
@@ -155,3 +156,9 @@ def call_torture(o: argparse.Namespace) -> int:
     if o.json != "-":
         print(torture.text(report))
     return 1 if report["nr_failures"] else 130 if report["interrupted"] else 0
+
+
+def stuck(what: str) -> NoReturn:
+    """The last resort of a torture whose main thread is stuck in the protocol: say so, and end without it."""
+    print(f"FAILURE: {what}", file=sys.stderr, flush=True)
+    os._exit(1)

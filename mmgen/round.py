@@ -18,6 +18,7 @@ from mmgen.domain import DriverlessError, Holdout, MmGen, Mode
 from mmgen.turns import Turns
 
 HANG_S = 30.0                   # a grace period that takes longer has failed
+HURRY_S = 2.0                   # or than this, once it is to end before its time
 LOOK_S = 0.02                   # how long the main thread waits at most before it looks around
 REST_S = 0.004                  # between two events, on average
 SIGNAL = signal.SIGALRM
@@ -76,6 +77,7 @@ class Round:
         self._threads: dict[Reader | Turns | Updater, threading.Thread] = {}
         self._died: dict[Reader | Turns | Updater, BaseException] = {}
         self._hung = False
+        self._hurried = False
         self._early: list[Reader | Turns | Updater] = []
         self._signals = 0
         self._child: tuple[int, float] | None = None
@@ -94,7 +96,10 @@ class Round:
             events.append((self._register, 8))
         try:
             self._start()
-            while time.monotonic() - begin < seconds and go_on(self) and not self._failed():
+            while time.monotonic() - begin < seconds and not self._failed():
+                if not go_on(self):
+                    self._hurried = True
+                    break
                 event, = self._random.choices([event for event, _ in events], [weight for _, weight in events])
                 try:
                     event()
@@ -132,32 +137,34 @@ class Round:
 
     def _stop(self) -> None:
         """End every thread, the updaters first: they need the CPUs to end their grace periods."""
-        if self._hung:
-            self.gen.close()                            # what hangs will not end otherwise
         updaters = [u for u in self.updaters if u in self._threads]
         readers = [r for r in self.readers if r in self._threads]
         for updater in updaters:
             updater.stop()
-        ended = self._join(updaters)
+        # What hangs ends only with its domain. Who presses Ctrl-C does not wait to see whether it does.
+        ended = not self._hung and self._join(updaters, min(self.hang_s, HURRY_S) if self._hurried else self.hang_s)
+        if not ended:
+            if not self._hung and not self._hurried:
+                self._hung = True
+                self._fail(self.describe("the updaters, which were to end, have not", self.hang_s))
+            self.gen.close()
         for reader in readers:
             reader.stop()
-        ended = self._join(readers) and ended
-        if not ended and not self._hung:
-            self._fail(self._describe("the round's threads have not ended", self.hang_s))
+        if not self._join([*updaters, *readers], self.hang_s):
+            self._hung = True
+            self._fail(self.describe("the round's threads have not ended", self.hang_s))
         self.gen.close()
-        if not ended:
-            self._join([*updaters, *readers])
         for one in (*updaters, *readers):
             error = self._died.get(one) or (one.error if isinstance(one, Turns) else None)
-            if not self._hung and (error is not None or one in self._early or (isinstance(one, Updater) and one.errors)):
+            if ended and (error is not None or one in self._early or (isinstance(one, Updater) and one.errors)):
                 self._fail(f"{self._threads[one].name} ended before its time: {error!r}")
         self._reap(self.hang_s)
         unpublished, over, _ = self.pipe.counts
-        if ended and unpublished != over and not self._hung and not self.result.failures:
+        if ended and unpublished != over and not self.result.failures:
             self._fail(f"of {unpublished} objects that were unpublished, {over} have had their grace period")
 
-    def _join(self, what: "Sequence[Reader | Turns | Updater]") -> bool:
-        deadline = time.monotonic() + self.hang_s
+    def _join(self, what: "Sequence[Reader | Turns | Updater]", seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         for one in what:
             self._threads[one].join(max(deadline - time.monotonic(), 0.01))
         return not any(self._threads[one].is_alive() for one in what)
@@ -170,23 +177,26 @@ class Round:
 
     def _failed(self) -> bool:
         """Whether anything has failed so far; what hangs, and what has ended before its time, is found here."""
+        if self._hung:
+            return True
         for updater in self.updaters:
             if (waiting := updater.waiting) is not None and waiting[1] > self.hang_s * 1e9:
                 self._hung = True
-                self._fail(self._describe(f"a grace period that an updater waits for by {waiting[0]} has not ended", waiting[1] / 1e9))
+                self._fail(self.describe(f"a grace period that an updater waits for by {waiting[0]} has not ended", waiting[1] / 1e9))
         for reader in self.readers:
             if (waiting_ns := reader.waiting_ns) > self.hang_s * 1e9:
                 self._hung = True
-                self._fail(self._describe(f"a grace period that CPU {reader.cpu} waits for, idle, has not ended", waiting_ns / 1e9))
+                self._fail(self.describe(f"a grace period that CPU {reader.cpu} waits for, idle, has not ended", waiting_ns / 1e9))
         self._early = [one for one, thread in self._threads.items() if not thread.is_alive()]
         return bool(self._early or self.result.failures) or any(reader.nr_failures or reader.refused for reader in self.readers)
 
-    def _describe(self, what: str, seconds: float) -> str:
-        """`what` has lasted for so long: who holds it up."""
+    def describe(self, what: str, seconds: float) -> str:
+        """`what` has lasted for so long: who holds it up. Any thread; it takes no lock."""
         holdouts = ", ".join(f"CPU {h.index} ({h.mode.name}, {h.switches} switches)" for h in self.gen.holdouts()) or "nobody"
-        modes = Counter(cpu.mode for cpu in self.gen.stats().cpus)
+        modes = Counter(mode for mode, *_ in self.gen._counters())      # not stats(), which takes the lock that may be what hangs
+        threads = [thread.name for thread in self._threads.values() if thread.is_alive()]
         return (f"{what} for {seconds:.1f} s: generation {self.gen.generation}, which waits for {holdouts}; "
-                f"{', '.join(f'{nr} {Mode(mode).name}' for mode, nr in sorted(modes.items()))}")
+                f"{', '.join(f'{nr} {Mode(mode).name}' for mode, nr in sorted(modes.items()))}; threads alive: {', '.join(threads)}")
 
     @property
     def grace_periods(self) -> Counter[str]:

@@ -25,6 +25,7 @@ from mmgen.workload import interval
 ROUND_S = 3.0                   # how long a round lasts,
 LEAST_ROUNDS = 8                # or less, so that there are so many
 LEAST_ROUND_S = 0.25
+STUCK = 4                       # a round's end may take three times hang_s
 MOST_TOLD = 8                   # failures that the text tells; the report has more
 
 Report = dict[str, Any]
@@ -33,12 +34,14 @@ Show = Callable[[float, str], None]
 
 
 def torture(minutes: float = 1.0, cpus: int | None = None, seed: int | None = None, increments: int | None = None,
-            say: Say = lambda conditions: None, show: Show = lambda done, text: None, hang_s: float = HANG_S) -> Report:
+            say: Say = lambda conditions: None, show: Show = lambda done, text: None, hang_s: float = HANG_S,
+            stuck: Callable[[str], None] = lambda what: None) -> Report:
     """Torture for so many minutes, or until something fails; the report, whose fields docs/torture.md tells.
 
     cpus: how many each round has (default: drawn). seed: what every round is drawn from (default: drawn itself, and reported).
     increments: MmGen's, which weakens the protocol so that this can be seen to fail. hang_s: seconds after which what has not ended is a
-    failure. say(conditions) is called before each round, show(share of the time that has passed, what there is so far) often.
+    failure. say(conditions) is called before each round, show(share of the time that has passed, what there is so far) often;
+    stuck(what), in another thread, when this one itself sits for long in a call that does not return.
     In the main thread signals are sent too, and Ctrl-C ends it with the report so far, which then says `interrupted`.
     Raises ValueError for what is out of range. Thread-safety: one torture at a time.
     """
@@ -47,10 +50,11 @@ def torture(minutes: float = 1.0, cpus: int | None = None, seed: int | None = No
     seconds = minutes * 60
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     results: list[Result] = []
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, Watchdog(STUCK * hang_s, stuck) as watchdog:
         begin = time.monotonic()
 
         def go_on(current: Round) -> bool:
+            watchdog.watch(current)
             done = (time.monotonic() - begin) / seconds
             ended = current.grace_periods.total() + sum(result.grace_periods.total() for result in results)
             show(min(done, 1.0), f"round {current.conditions.nr}: {ended} grace periods")
@@ -60,6 +64,7 @@ def torture(minutes: float = 1.0, cpus: int | None = None, seed: int | None = No
             conditions = draw(seed, len(results) + 1, cpus, cores)
             say(conditions)
             one = Round(conditions, increments, hang_s)
+            watchdog.watch(one)
             length = max(min(ROUND_S, seconds / LEAST_ROUNDS), LEAST_ROUND_S)
             results.append(one.run(min(length, max(left, LEAST_ROUND_S)), go_on))
             if results[-1].failures:
@@ -101,6 +106,36 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         if self._in_main:
             signal.signal(signal.SIGINT, self._before)
+
+
+class Watchdog:
+    """A context in which stuck(what) is called, in a thread of its own, where the last watch() is `seconds` ago."""
+
+    def __init__(self, seconds: float, stuck: Callable[[str], None]) -> None:
+        self._seconds = seconds
+        self._stuck = stuck
+        self._over = threading.Event()
+        self._last: tuple[Round | None, float] = None, time.monotonic()
+        self._thread = threading.Thread(target=self._look, name="mmgen-torture-watchdog", daemon=True)
+
+    def watch(self, current: Round) -> None:
+        """All goes on, in `current`."""
+        self._last = current, time.monotonic()
+
+    def _look(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 4)):
+            current, since = self._last
+            if current is not None and time.monotonic() - since > self._seconds:
+                self._stuck(str(Failure(current.conditions, current.describe("the torture's own thread is stuck", self._seconds))))
+                return
+
+    def __enter__(self) -> "Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def report(results: Sequence[Result], seed: int, increments: int | None, interrupted: bool) -> Report:

@@ -326,6 +326,60 @@ def test_ctrl_c_reports_what_there_is():
     assert "No failure" in out
 
 
+def test_a_main_thread_that_is_stuck_is_told_of(monkeypatch):
+    """As in a domain whose control lock is never released."""
+    told = []
+    over = threading.Event()
+
+    def stuck(what):
+        told.append(what)
+        over.set()
+
+    monkeypatch.setattr(rounds.Round, "_look", lambda one: over.wait(HANG_S))
+    r = torture.torture(0.05, seed=3, cpus=2, hang_s=0.5, stuck=stuck)
+    assert re.match(r"the torture's own thread is stuck for 2\.0 s: generation \d+, which waits for .*\n    in round \d+: 2 CPUs", told[0])
+    assert len(told) == 1
+    assert r["uses"] > 0
+
+
+def test_the_command_ends_though_it_is_stuck():
+    script = """
+import sys, time
+from mmgen import round, torture
+from mmgen.cli import main
+round.Round._look = lambda one: time.sleep(1000)
+torture.STUCK = 0.1
+sys.exit(main(["torture"]))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG_S, cwd=HERE)
+    assert result.returncode == 1
+    assert result.stdout.startswith("seed ")
+    assert result.stderr.startswith("FAILURE: the torture's own thread is stuck for 3.0 s: generation ")
+
+
+def test_ctrl_c_does_not_wait_for_what_hangs():
+    script = """
+import sys
+from mmgen import round, torture
+from mmgen.cli import main
+begin = round.Round._start
+def start(one):
+    begin(one)
+    one.cpu = one.gen.register()        # and never ticks
+round.Round._start = start
+round.Round._register = lambda one: None
+sys.exit(main(["torture", "--minutes", "10"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE)
+    assert process.stdout.readline().startswith("seed ")
+    assert process.stdout.readline().startswith("round 1: ")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, err) == (130, "")
+    assert "interrupted" in out
+
+
 def test_what_it_says_when_nothing_was_tried():
     assert torture.report([], 1, None, True)["verdict"].startswith("Nothing was tried")
 
