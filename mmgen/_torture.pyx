@@ -164,6 +164,18 @@ cdef void read_section(reader *r) noexcept nogil:
 
 # ---- between sections ----------------------------------------------------------------------------------------------------------
 
+# Stay idle until generations have been opened, however long that takes: while somebody waits it may need nobody who is away.
+# For this CPU may be the last that ran, and a wait that went unseen as it left would end when it comes back, and be thought fine.
+cdef void stay_until_opened(reader *r) noexcept nogil:
+    cdef uint64_t until = load_u64(&r.g.generation, memory_order_relaxed) + 1 + mm_draw(&r.random) % 3
+    cdef uint32_t told
+    while <int64_t>(load_u64(&r.g.generation, memory_order_relaxed) - until) < 0 and mm_gen_state(r.g) == MM_OPEN:
+        told = load_u32(&r.told, memory_order_relaxed)
+        if told & TO_STOP:
+            break
+        mm_sleep(&r.told, told, mm_now() + 500_000)
+
+
 # Stay away, for no time or for some.
 cdef void stay(reader *r) noexcept nogil:
     cdef uint64_t how = mm_draw(&r.random) % 4
@@ -185,7 +197,10 @@ cdef bint idle(reader *r) noexcept nogil:
     if not went(r, mm_gen_idle_enter(r.g, cpu)):
         return False
     mm_add(&r.idles, 1)
-    stay(r)
+    if mm_happens(&r.random, 0x2000):
+        stay_until_opened(r)
+    else:
+        stay(r)
     return went(r, mm_gen_idle_exit(r.g, cpu))
 
 

@@ -27,6 +27,8 @@ class Conditions:
     first_switches: int
     patience: int | None
     """ticks before a kick; None: there is no kick"""
+    alone: bool
+    """whether one updater alone waits: what its wait has missed, no other makes good"""
     python_updaters: int
     c_updaters: int
     pause_us: int
@@ -40,8 +42,9 @@ class Conditions:
         rates = ", ".join(f"{name} {chance}" for name, chance in self.chances.items())
         return (f"round {self.nr}: {self.cpus} CPUs, {'continuous' if self.continuous else 'on demand'}, "
                 f"{'registering' if self.registers else 'going on and offline'}; generations from {near(self.first_generation)}, "
-                f"switches from {near(self.first_switches)}; {self.slots} slots, updaters: {self.python_updaters} in Python, "
-                f"{self.c_updaters} in C with pauses to {self.pause_us} us; "
+                f"switches from {near(self.first_switches)}; {self.slots} slots; "
+                f"updaters: {self.python_updaters} in Python, {self.c_updaters} in C{', alone,' * self.alone} with pauses to "
+                f"{self.pause_us} us; "
                 f"{f'kicked after {self.patience} ticks' if self.patience else 'no kick'}; spells to {self.spell_us} us; {rates}")
 
 
@@ -65,7 +68,8 @@ def draw(seed: int, nr: int, cpus: int | None, cores: int) -> Conditions:
 
     first_generation, first_switches = start(pick(list(WRAPS.values()))), start(pick(list(WRAPS.values())))
     drawn = pick([2, 2, 3, cores, cores + 1, 2 * cores])
-    python_updaters, c_updaters = pick([(1, 0), (1, 1), (1, 1), (1, 2), (2, 1), (0, 2)])
+    alone = pick([False, False, False, True])
+    python_updaters, c_updaters = pick([(1, 0), (0, 1)] if alone else [(1, 0), (1, 1), (1, 1), (1, 2), (2, 1), (0, 2)])
     return Conditions(
         nr=nr,
         seed=int(rng.random() * 2**53),
@@ -76,6 +80,7 @@ def draw(seed: int, nr: int, cpus: int | None, cores: int) -> Conditions:
         first_generation=first_generation,
         first_switches=first_switches,
         patience=pick([None, 3, 100]),
+        alone=alone,
         python_updaters=python_updaters,
         c_updaters=c_updaters,
         pause_us=pick([0, 20, 500]),
@@ -86,7 +91,7 @@ def draw(seed: int, nr: int, cpus: int | None, cores: int) -> Conditions:
             "lengthy": pick([64, 500, 2000]),
             "idle": pick([0, 100, 2000]),
             "offline": pick([0, 10, 200]),
-            "wait": pick([0, 10, 200]),
+            "wait": 0 if alone else pick([0, 10, 200]),
             "stall": pick([0, 2, 20]),
             "rest": pick([0, 200, 10000]),
         },

@@ -89,10 +89,13 @@ class Round:
         begin = time.monotonic()
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.signal(SIGNAL, self._handle) if in_main else None
-        events = [(self._fork, 1), (self._look, 4), (self._kick_all, 2)]
+        events: list[tuple[Callable[[], None], int]] = [(self._fork, 1), (self._look, 4), (self._kick_all, 2)]
         if in_main:
-            events += [(self._interrupt, 10), (self._wait_interrupted, 10)]
-        if self.conditions.registers:                   # else it would take a CPU that is another's, and offline for a moment
+            events.append((self._interrupt, 10))
+        if in_main and not self.conditions.alone:
+            events.append((self._wait_interrupted, 10))
+        # Without registers it would take a CPU that is another's, and offline for a moment.
+        if self.conditions.registers and not self.conditions.alone:
             events.append((self._register, 8))
         try:
             self._start()
@@ -160,7 +163,7 @@ class Round:
                 self._fail(f"{self._threads[one].name} ended before its time: {error!r}")
         self._reap(self.hang_s)
         unpublished, over, _ = self.pipe.counts
-        if ended and unpublished != over and not self.result.failures:
+        if ended and unpublished != over and not self.result.failures and not any(reader.refused for reader in readers):
             self._fail(f"of {unpublished} objects that were unpublished, {over} have had their grace period")
 
     def _join(self, what: "Sequence[Reader | Turns | Updater]", seconds: float) -> bool:
