@@ -145,11 +145,12 @@ def call_torture(o: argparse.Namespace) -> int:
     torture.check(o.minutes, o.cpus, o.increments)
     seed = torture.draw_seed() if o.seed is None else o.seed
     with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
-        tell = sys.stderr if o.json == "-" else sys.stdout
-        print(f"seed {seed}", file=tell, flush=True)
+        def say(what: object) -> None:                  # looks up the stream each time: a progress bar takes its place
+            print(what, file=sys.stderr if o.json == "-" else sys.stdout, flush=True)
+
+        say(f"seed {seed}")
         with progress(str) as show:
-            report = torture.torture(o.minutes, o.cpus, seed, o.increments, show=show, stuck=stuck,
-                                     say=lambda conditions: print(conditions, file=tell, flush=True))
+            report = torture.torture(o.minutes, o.cpus, seed, o.increments, say, show, stuck=stuck)
         if o.json:
             json.dump(report, out, indent=1)
             out.write("\n")

@@ -42,7 +42,7 @@ class Conditions:
         rates = ", ".join(f"{name} {chance}" for name, chance in self.chances.items())
         return (f"round {self.nr}: {self.cpus} CPUs, {'continuous' if self.continuous else 'on demand'}, "
                 f"{'registering' if self.registers else 'going on and offline'}; generations from {near(self.first_generation)}, "
-                f"switches from {near(self.first_switches)}; {self.slots} slots; "
+                f"switches from {near(self.first_switches)}; {self.slots} slot{'s' * (self.slots != 1)}; "
                 f"updaters: {self.python_updaters} in Python, {self.c_updaters} in C{', alone,' * self.alone} with pauses to "
                 f"{self.pause_us} us; "
                 f"{f'kicked after {self.patience} ticks' if self.patience else 'no kick'}; spells to {self.spell_us} us; {rates}")

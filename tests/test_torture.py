@@ -254,7 +254,7 @@ def test_a_seed_gives_the_same_conditions_again():
 
 
 FIRST_OF_7 = (
-    "round 1: 3 CPUs, continuous, going on and offline; generations from 2**64 - 3401, switches from 2**64 - 154; 1 slots; "
+    "round 1: 3 CPUs, continuous, going on and offline; generations from 2**64 - 3401, switches from 2**64 - 154; 1 slot; "
     "updaters: 1 in Python, 1 in C with pauses to 20 us; no kick; spells to 200 us; tick 2000, tick_within 16000, lengthy 64,"
     " idle 100, offline 200, wait 200, stall 0, rest 10000")
 
