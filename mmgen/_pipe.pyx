@@ -217,9 +217,10 @@ cdef class Pipe:
             self.p.nr_slots = i + 1
 
     def __dealloc__(self):
-        cdef uint32_t i
-        for i in range(self.p.nr_slots):
-            free(<void *><uintptr_t>load_u64(mm_slot(&self.p, i), memory_order_relaxed))
+        cdef uint32_t slot
+        cdef int i
+        for slot in range(self.p.nr_slots):
+            free(<void *><uintptr_t>load_u64(mm_slot(&self.p, slot), memory_order_relaxed))
         free_list(self.p.first)
         for i in range(MM_LISTS):
             free_list(self.p.quarantine[i])
