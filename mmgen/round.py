@@ -194,12 +194,18 @@ class Round:
         return bool(self._early or self.result.failures) or any(reader.nr_failures or reader.refused for reader in self.readers)
 
     def describe(self, what: str, seconds: float) -> str:
-        """`what` has lasted for so long: who holds it up. Any thread; it takes no lock."""
-        holdouts = ", ".join(f"CPU {h.index} ({h.mode.name}, {h.switches} switches)" for h in self.gen.holdouts()) or "nobody"
-        modes = Counter(mode for mode, *_ in self.gen._counters())      # not stats(), which takes the lock that may be what hangs
-        threads = [thread.name for thread in self._threads.values() if thread.is_alive()]
-        return (f"{what} for {seconds:.1f} s: generation {self.gen.generation}, which waits for {holdouts}; "
-                f"{', '.join(f'{nr} {Mode(mode).name}' for mode, nr in sorted(modes.items()))}; threads alive: {', '.join(threads)}")
+        """`what` has lasted for so long: who holds it up, and what still moves. Any thread; it takes no lock."""
+        generation, before = self.gen.generation, self.gen._counters()
+        time.sleep(LOOK_S)
+        now, counters = self.gen.generation, self.gen._counters()
+        owing = {holdout.index for holdout in self.gen.holdouts()}
+        cpus = [f"CPU {i} {'owes' if i in owing else 'does not owe'} ({Mode(cpu[0]).name}, {(cpu[1] - was[1]) % 2**64} switches and "
+                f"{(cpu[2] - was[2]) % 2**64} ticks meanwhile)" for i, (was, cpu) in enumerate(zip(before, counters, strict=False))]
+        waits = [f"updater {i} waits by {waiting[0]} for {waiting[1] / 1e9:.1f} s" for i, updater in enumerate(self.updaters)
+                 if (waiting := updater.waiting) is not None]
+        threads = [f"{thread.name}{scheduling(thread)}" for thread in self._threads.values() if thread.is_alive()]
+        return (f"{what} for {seconds:.1f} s: generation {now}, which has moved by {(now - generation) % 2**64} in {LOOK_S * 1e3:.0f} ms; "
+                f"{'; '.join(cpus + waits)}; threads alive: {', '.join(threads)}")
 
     @property
     def grace_periods(self) -> Counter[str]:
@@ -306,6 +312,17 @@ class Round:
                 break
             else:
                 time.sleep(0.002)
+
+
+def scheduling(thread: threading.Thread) -> str:
+    """Whether `thread` sleeps, or only finds no core to run on, where the system tells: it is then not the protocol that hangs."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat") as stat, open(f"/proc/self/task/{thread.native_id}/schedstat") as schedstat:
+            state = stat.read().rpartition(")")[2].split()[0]
+            ran, waited, _ = map(int, schedstat.read().split())
+    except (OSError, ValueError):
+        return ""
+    return f" ({state}, has run for {ran / 1e9:.1f} s and waited for a core for {waited / 1e9:.1f} s)"
 
 
 CHILD_SAYS = {3: "could use its copy of the domain", 4: "met another error than DriverlessError"}

@@ -158,7 +158,8 @@ def test_a_grace_period_that_does_not_end_is_a_failure():
     one = rounds.Round(calm(python_updaters=1, c_updaters=1), hang_s=1.0)
     cpu = one.gen.register()                            # and never ticks
     result = until_it_fails(one)
-    assert re.search(rf"has not ended for \d+\.\d s: generation \d+, which waits for .*CPU {cpu.index} \(RUNNING, \d+ switches\)",
+    assert re.search(rf"has not ended for \d+\.\d s: generation \d+, which has moved by 0 in 20 ms; .*CPU {cpu.index} owes "
+                     r"\(RUNNING, 0 switches and 0 ticks meanwhile\).*; updater \d waits by .* for \d+\.\d s; threads alive: mmgen-torture-cpu0",
                      result.failures[0].what)
     assert f"in {one.conditions}" in str(result.failures[0])
     assert not any(thread.name.startswith("mmgen-torture") for thread in threading.enumerate())
@@ -339,7 +340,7 @@ def test_a_main_thread_that_is_stuck_is_told_of(monkeypatch):
 
     monkeypatch.setattr(rounds.Round, "_look", lambda one: over.wait(HANG_S))
     r = torture.torture(0.05, seed=3, cpus=2, hang_s=0.5, stuck=stuck)
-    assert re.match(r"the torture's own thread is stuck for 2\.0 s: generation \d+, which waits for .*\n    in round \d+: 2 CPUs", told[0])
+    assert re.match(r"the torture's own thread is stuck for 2\.0 s: generation \d+, .*\n    in round \d+: 2 CPUs", told[0])
     assert len(told) == 1
     assert r["uses"] > 0
 
