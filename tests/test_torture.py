@@ -159,7 +159,8 @@ def test_a_grace_period_that_does_not_end_is_a_failure():
     cpu = one.gen.register()                            # and never ticks
     result = until_it_fails(one)
     assert re.search(rf"has not ended for \d+\.\d s: generation \d+, which has moved by 0 in 20 ms; .*CPU {cpu.index} owes "
-                     r"\(RUNNING, 0 switches and 0 ticks meanwhile\).*; updater \d waits by .* for \d+\.\d s; threads alive: mmgen-torture-cpu0",
+                     r"\(RUNNING, 0 switches and 0 ticks meanwhile\).*; updater \d waits by .* for \d+\.\d s; "
+                     "threads alive: mmgen-torture-cpu0",
                      result.failures[0].what)
     assert f"in {one.conditions}" in str(result.failures[0])
     assert not any(thread.name.startswith("mmgen-torture") for thread in threading.enumerate())

@@ -118,8 +118,8 @@ def torture(tmp_path, module, source, minutes, hang_s):
                            check=False, timeout=600)
     assert build.returncode == 0, build.stdout + build.stderr
     assert len(list(package.glob(f"{module}.*.so"))) == 1
-    return subprocess.run([sys.executable, "-c", TORTURE, str(minutes), str(hang_s)], cwd=tmp_path, capture_output=True, text=True, check=False,
-                          timeout=600, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    return subprocess.run([sys.executable, "-c", TORTURE, str(minutes), str(hang_s)], cwd=tmp_path, capture_output=True, text=True,
+                          check=False, timeout=600, env=os.environ | {"PYTHONPATH": str(tmp_path)})
 
 
 @pytest.mark.long
