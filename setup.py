@@ -23,7 +23,8 @@ if os.environ.get("MMGEN_COVERAGE"):
 # The checker compiles the protocol's own source a second time, hooked.
 runpy.run_path("mmgen/check/hooked.py")["write"](Path("mmgen"))
 
-PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals")
+PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals",
+           "_pipe", "_torture", "_updater")
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
 
 setup(

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import mmgen
-from mmgen import mmtrace
+from mmgen import mmtrace, torture
 from mmgen.machine import Machine, MachineError
 from mmgen.progress import progress
 from mmgen.run import run, text
@@ -72,6 +72,7 @@ def command() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
     add_check(commands)
+    add_torture(commands)
     return parser
 
 
@@ -193,3 +194,42 @@ def call_check(o: argparse.Namespace) -> int:
     except ImportError as error:
         raise ValueError(str(error)) from error
     return command.run(o)
+
+
+def add_torture(commands: Any) -> None:
+    """`mmgen torture` and its arguments."""
+    p = commands.add_parser(
+        "torture", help="read what updaters free, under random conditions, and report the age of what was seen",
+        description="Rounds of CPUs on pinned threads that read objects while updaters unpublish, wait and free them, with hotplug, idle, "
+                    "kicks, fork, signals and stalls at random. Status 1: a use saw what was older than one grace period, or a wait hung.")
+    p.add_argument("--minutes", type=float, default=1.0, metavar="M", help="how long (default 1)")
+    p.add_argument("--cpus", type=int, metavar="N", help="how many CPUs in every round (default: drawn for each)")
+    p.add_argument("--seed", type=int, metavar="N", help="what the rounds are drawn from (default: drawn, and printed first)")
+    p.add_argument("--increments", type=int, metavar="N", help="generations a wait takes, for study: 1 is too few, and must fail")
+    p.add_argument("--json", metavar="FILE", help="write the report there as JSON ('-': to standard output, instead of the text)")
+    p.set_defaults(call=call_torture)
+
+
+def call_torture(o: argparse.Namespace) -> int:
+    """`mmgen torture`."""
+    torture.check(o.minutes, o.cpus, o.increments)
+    seed = torture.draw_seed() if o.seed is None else o.seed
+    with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
+        def say(what: object) -> None:                  # looks up the stream each time: a progress bar takes its place
+            print(what, file=sys.stderr if o.json == "-" else sys.stdout, flush=True)
+
+        say(f"seed {seed}")
+        with progress(str) as show:
+            report = torture.torture(o.minutes, o.cpus, seed, o.increments, say, show, stuck=stuck)
+        if o.json:
+            json.dump(report, out, indent=1)
+            out.write("\n")
+    if o.json != "-":
+        print(torture.text(report))
+    return 1 if report["nr_failures"] else 130 if report["interrupted"] else 0
+
+
+def stuck(what: str) -> NoReturn:
+    """The last resort of a torture whose main thread is stuck in the protocol: say so, and end without it."""
+    print(f"FAILURE: {what}", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,19 @@
+from typing import Final, Self
+
+from mmgen._domain import MmGen
+from mmgen._pipe import Pipe
+from typing_extensions import disjoint_base
+
+WAYS: Final[tuple[str, ...]]
+
+@disjoint_base
+class Updater:
+    def __new__(cls, gen: MmGen, pipe: Pipe, pause_ns: int, seed: int, /) -> Self: ...
+    @property
+    def waiting(self) -> tuple[str, int] | None: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def ended(self) -> dict[str, int]: ...
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
