@@ -23,16 +23,16 @@ if os.environ.get("MMGEN_COVERAGE"):
 # The checker compiles the protocol's own source a second time, hooked.
 runpy.run_path("mmgen/check/hooked.py")["write"](Path("mmgen"))
 
-PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals",
-           "_pipe", "_torture", "_updater")
+PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals")
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
+TORTURE = ("_pipe", "_reader", "_updater")
 
 setup(
     ext_modules=cythonize(
         [
             Extension(f"mmgen.{name}".replace("/", "."), [f"mmgen/{name}.pyx"], include_dirs=["mmgen", "mmgen/check"],
                       depends=["mmgen/_sleep.h", "mmgen/check/_coroutine.h"], extra_compile_args=flags, extra_link_args=links)
-            for name in (*PACKAGE, *(f"check/{name}" for name in CHECK))
+            for name in (*PACKAGE, *(f"check/{name}" for name in CHECK), *(f"torture/{name}" for name in TORTURE))
         ],
         compiler_directives=directives,
     ),

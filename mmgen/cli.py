@@ -1,17 +1,16 @@
 """The mmgen command."""
 import argparse
 import contextlib
-import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import mmgen
 from mmgen import mmtrace, torture
 from mmgen.machine import Machine, MachineError
+from mmgen.output import report_to
 from mmgen.progress import progress
 from mmgen.run import run, text
 from mmgen.workload import Busy, Idle, Replay, Workload, interval
@@ -119,9 +118,7 @@ def call_run(o: argparse.Namespace) -> int:
     interval("--seconds ", seconds, 0.001, 86_400)
     interval("--rate times --seconds ", o.rate * seconds, 0, 1e7)
     machine = Machine(o.cpus, 250 if o.hz == 0 else o.hz, load, continuous=o.continuous, increments=o.increments)
-    if o.json == "-" and sys.stdout is None:
-        raise OSError(errno.EBADF, "standard output is closed")
-    with open(o.json, "w") if o.json is not None and o.json != "-" else nullcontext(sys.stdout) as out:
+    with report_to(o.json) as out:
         status = 0
         try:
             with progress() as show:
@@ -130,7 +127,7 @@ def call_run(o: argparse.Namespace) -> int:
             if not interrupt.args:
                 raise
             report, status = interrupt.args[0], 130
-        if o.json is not None:
+        if out is not None:
             json.dump(report, out, indent=1)
             out.write("\n")
     if o.json != "-":
@@ -214,14 +211,14 @@ def call_torture(o: argparse.Namespace) -> int:
     """`mmgen torture`."""
     torture.check(o.minutes, o.cpus, o.increments)
     seed = torture.draw_seed() if o.seed is None else o.seed
-    with open(o.json, "w") if o.json and o.json != "-" else nullcontext(sys.stdout) as out:
+    with report_to(o.json) as out:
         def say(what: object) -> None:                  # looks up the stream each time: a progress bar takes its place
             print(what, file=sys.stderr if o.json == "-" else sys.stdout, flush=True)
 
         say(f"seed {seed}")
         with progress(str) as show:
             report = torture.torture(o.minutes, o.cpus, seed, o.increments, say, show, stuck=stuck)
-        if o.json:
+        if out is not None:
             json.dump(report, out, indent=1)
             out.write("\n")
     if o.json != "-":

@@ -16,10 +16,10 @@ import mmgen
 import pytest
 from mmgen import round as rounds
 from mmgen import torture
-from mmgen._pipe import Pipe
-from mmgen._torture import Reader
-from mmgen._updater import Updater
-from mmgen.conditions import draw, near
+from mmgen.torture._pipe import Pipe
+from mmgen.torture._reader import Reader
+from mmgen.torture._updater import Updater
+from mmgen.torture.conditions import draw, near
 
 HERE = tempfile.gettempdir()            # not the checkout, which a command there would import
 COMMAND = [sys.executable, "-c", "import sys; from mmgen.cli import main; sys.exit(main())", "torture"]

@@ -3,7 +3,6 @@ import argparse
 import dataclasses
 import json
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mmgen.check.bounds import Bounds
 from mmgen.check.broken import BROKEN
 from mmgen.check.search import Result, as_test, check
 from mmgen.check.suite import LONG, SHORT
+from mmgen.output import report_to
 from mmgen.progress import progress
 
 CUT_SHORT = 3
@@ -31,7 +31,7 @@ def run(o: argparse.Namespace) -> int:
     results: list[Result] = []
     status = 0
     quiet = o.json == "-"
-    with open(o.json, "w") if o.json and not quiet else nullcontext(sys.stdout) as out:
+    with report_to(o.json) as out:
         try:
             with progress(str) as show:
                 for number, bounds in enumerate(todo):
@@ -45,7 +45,7 @@ def run(o: argparse.Namespace) -> int:
             results += interrupt.args
             if not quiet:
                 print(*interrupt.args, sep="\n")
-        if o.json:
+        if out is not None:
             json.dump([described(result) for result in results], out, indent=1)
             out.write("\n")
     found = results[-1] if results else None

@@ -1,7 +1,7 @@
 from typing import Final, Self
 
 from mmgen._domain import MmGen
-from mmgen._pipe import Pipe
+from mmgen.torture._pipe import Pipe
 from typing_extensions import disjoint_base
 
 @disjoint_base

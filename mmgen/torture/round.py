@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from mmgen._pipe import Pipe
-from mmgen._torture import Reader
-from mmgen._updater import Updater
-from mmgen.conditions import Conditions
 from mmgen.domain import DriverlessError, Holdout, MmGen, Mode
-from mmgen.turns import Turns
+from mmgen.torture._pipe import Pipe
+from mmgen.torture._reader import Reader
+from mmgen.torture._updater import Updater
+from mmgen.torture.conditions import Conditions
+from mmgen.torture.turns import Turns
 
 HANG_S = 30.0                   # a grace period that takes longer has failed
 HURRY_S = 2.0                   # or than this, once it is to end before its time

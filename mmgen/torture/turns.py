@@ -4,8 +4,8 @@ import random
 import time
 from collections import Counter
 
-from mmgen._pipe import Pipe, Unpublished
 from mmgen.domain import ClosedError, MmGen
+from mmgen.torture._pipe import Pipe, Unpublished
 
 MOST_DEFERRED = 32              # callbacks pending before the updater waits for them
 

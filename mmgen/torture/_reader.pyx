@@ -7,14 +7,14 @@ ordered by more than the protocol does for it: a fence here would hide one that 
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
-from mmgen._chance cimport mm_add, mm_draw, mm_happens, mm_spell
+from mmgen.torture._chance cimport mm_add, mm_draw, mm_happens, mm_spell
 from mmgen._core cimport (
     MM_OFFLINE, MM_OPEN, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_register,
     mm_gen_start_poll, mm_gen_tick, mm_gen_wait_for, mm_gen_wake, mm_switch,
 )
 from mmgen._domain cimport MmGen
 from mmgen._lifetime cimport mm_gen_state
-from mmgen._pipe cimport MM_FINE, MM_OLDEST, Pipe, mm_object, mm_over, mm_pipe, mm_replace, mm_sections, mm_slot, mm_use
+from mmgen.torture._pipe cimport MM_FINE, MM_OLDEST, Pipe, mm_object, mm_over, mm_pipe, mm_replace, mm_sections, mm_slot, mm_use
 from mmgen._sleep cimport EINTR, ETIMEDOUT, mm_cpu_relax, mm_now, mm_sleep, mm_wake_all, sched_yield
 from mmgen._stdatomic cimport (
     atomic_u32, atomic_u64, fetch_and_u32, fetch_or_u32, load_u32, load_u64, memory_order_acquire, memory_order_relaxed,

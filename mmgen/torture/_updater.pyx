@@ -3,13 +3,13 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mmgen._callbacks cimport mm_gen_defer, mm_gen_run_callbacks
-from mmgen._chance cimport mm_add, mm_draw, mm_spell
+from mmgen.torture._chance cimport mm_add, mm_draw, mm_spell
 from mmgen._core cimport (
     MM_OPEN, mm_callback, mm_gen, mm_gen_expedite, mm_gen_poll, mm_gen_start_poll, mm_gen_wait_for,
 )
 from mmgen._domain cimport MmGen
 from mmgen._lifetime cimport mm_gen_state
-from mmgen._pipe cimport Pipe, mm_object, mm_over, mm_pipe, mm_replace
+from mmgen.torture._pipe cimport Pipe, mm_object, mm_over, mm_pipe, mm_replace
 from mmgen._sleep cimport EINTR, ENOMEM, ESHUTDOWN, ETIMEDOUT, mm_cpu_relax, mm_now, mm_sleep, mm_wake_all, sched_yield
 from mmgen._stdatomic cimport (
     atomic_u32, atomic_u64, fetch_add_u64, load_u32, load_u64, memory_order_relaxed, store_u32, store_u64,

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmgen.conditions import Conditions, draw
-from mmgen.round import HANG_S, Failure, Result, Round
+from mmgen.torture.conditions import Conditions, draw
+from mmgen.torture.round import HANG_S, Failure, Result, Round
 from mmgen.workload import interval
 
 ROUND_S = 3.0                   # how long a round lasts,
