@@ -173,6 +173,7 @@ def add_check(commands: Any) -> None:
     p.add_argument("--buffers", action="store_true", default=None, help="let stores wait in a buffer of their thread's")
     p.add_argument("--every-access", action="store_true", default=None,
                    help="leave no access out as one that nobody can tell the moment of")
+    p.add_argument("--patience", type=int, metavar="N", help="ticks after which a CPU has holdouts kicked (default: none does)")
     p.add_argument("--first-generation", type=int, metavar="G", help="where generations start (default 0)")
     p.add_argument("--first-switches", type=int, metavar="S", help="where the switches' counters start (default 0)")
     p.add_argument("--broken", metavar="NAME", help="search a broken variant, which must be refuted (status 1)")

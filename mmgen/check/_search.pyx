@@ -161,7 +161,7 @@ cdef class Search:
     cdef int last_choice                                # that showed the harm, after the state looked at; -1: the state itself
 
     def __cinit__(self, *, int cpus, int waiters, allowed, int ops, int waits, int cpu_waits, int preemptions, bint continuous,
-                  bint buffered, bint invariants, bint every, bint sketched, int variant, uint64_t first_generation,
+                  bint buffered, bint invariants, bint every, bint sketched, int variant, int patience, uint64_t first_generation,
                   uint64_t first_switches):
         cdef uint32_t mask = 0
         for op in allowed:
@@ -171,7 +171,7 @@ cdef class Search:
         self.begun = True
         self.last_choice = -1
         mm_world_begin(cpus, waiters, mask, ops, waits, cpu_waits, preemptions, continuous, buffered, invariants, every, sketched,
-                       variant, first_generation, first_switches)
+                       variant, patience, first_generation, first_switches)
         self.nr_slots = 1 << 16
         self.table = <slot *>calloc(self.nr_slots, sizeof(slot))
         self.copies = <char **>calloc(1 << 16, sizeof(char *))

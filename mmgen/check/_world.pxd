@@ -55,8 +55,8 @@ cdef struct mm_world:
 
 cdef mm_world *mm_world_of() noexcept nogil
 cdef int mm_world_begin(int cpus, int waiters, uint32_t allowed, int ops, int waits, int cpu_waits, int preemptions, bint continuous,
-                        bint buffered, bint invariants, bint every, bint sketched, int variant, uint64_t first_generation,
-                        uint64_t first_switches) except -1
+                        bint buffered, bint invariants, bint every, bint sketched, int variant, int patience,
+                        uint64_t first_generation, uint64_t first_switches) except -1
 cdef void mm_world_end() noexcept nogil
 
 # What thread `thread` may do next: a bit per operation.

@@ -39,8 +39,8 @@ cdef mm_world *mm_world_of() noexcept nogil:
 
 
 cdef int mm_world_begin(int cpus, int waiters, uint32_t allowed, int ops, int waits, int cpu_waits, int preemptions, bint continuous,
-                        bint buffered, bint invariants, bint every, bint sketched, int variant, uint64_t first_generation,
-                        uint64_t first_switches) except -1:
+                        bint buffered, bint invariants, bint every, bint sketched, int variant, int patience,
+                        uint64_t first_generation, uint64_t first_switches) except -1:
     cdef int cpu, t
     mm_world_end()
     memset(&world, 0, sizeof(world))
@@ -54,7 +54,8 @@ cdef int mm_world_begin(int cpus, int waiters, uint32_t allowed, int ops, int wa
     world.block = <char *>control_of(world.g)
     world.bytes = CONTROL_BYTES + sizeof(mm_gen) + cpus * sizeof(mm_cpu)
     world.g.continuous = continuous
-    if allowed & 1 << OP_EXPEDITE:
+    world.g.patience = patience
+    if patience or allowed & 1 << OP_EXPEDITE:
         world.g.kick = kick
     world.ghost.ops_left = ops
     world.ghost.last = MM_NOBODY
@@ -504,6 +505,9 @@ cdef uint64_t hash_cpu(uint64_t hash, int cpu) noexcept nogil:
     cdef uint64_t odd = mm_peek(&c.mm_switches[1], 8)
     cdef uint32_t mode = <uint32_t>mm_peek(&c.mode, 4)
     hash = mix(hash, mode)
+    if world.g.patience:                # how many ticks it has been patient for, in which generation
+        hash = mix(hash, mm_peek(&c.nr_ticks, 8) - c.first_tick)
+        hash = mix(hash, c.ticked - <uint32_t>mm_peek(&world.g.generation, 8))
     if mode == MM_OFFLINE and steps.threads[cpu].next.what == MM_REST:
         return hash                     # overwritten before they are read
     # The code compares a CPU's three counters with each other only: where no thread remembers one, their order is all there is.
@@ -569,7 +573,7 @@ cdef uint64_t hash_domain() noexcept nogil:
     hash = mix(hash, mm_peek(&g.pending, 8))
     hash = mix(hash, mm_peek(&control_of(g).lock, 4) << 32 | mm_peek(&control_of(g).sleepers, 4))
     if g.kick is not NULL:
-        hash = mix(mix(hash, control_of(g).expedite), control_of(g).kicked)
+        hash = mix(mix(mix(hash, control_of(g).expedite), control_of(g).kicked), mm_peek(&control_of(g).impatient, 8))
     if world.allowed & (1 << OP_DEFER | 1 << OP_CLOSE):
         hash = mix(hash, mm_peek(&control_of(g).queue_lock, 4) << 32 | mm_peek(&control_of(g).state, 4))
         hash = mix(hash, mm_peek(&control_of(g).barriers, 4) << 32 | mm_peek(&control_of(g).running, 4))

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from mmgen._arguments import shown
 from mmgen.check.bounds import Bounds
 from mmgen.check.broken import BROKEN
 from mmgen.check.search import Result, as_test, check
@@ -14,7 +15,7 @@ from mmgen.output import report_to
 from mmgen.progress import progress
 
 CUT_SHORT = 3
-GIVEN = ("cpus", "waiters", "ops", "waits", "cpu_waits", "preemptions", "calls", "continuous", "buffers", "every_access",
+GIVEN = ("cpus", "waiters", "ops", "waits", "cpu_waits", "preemptions", "calls", "continuous", "buffers", "every_access", "patience",
          "first_generation", "first_switches")
 
 
@@ -24,9 +25,9 @@ def run(o: argparse.Namespace) -> int:
         print("\n".join(BROKEN))
         return 0
     if o.broken is not None and o.broken not in BROKEN:
-        raise ValueError(f"--broken {o.broken} is none of those that --list-broken lists")
-    if o.max_states is not None and o.max_states < 1:
-        raise ValueError(f"--max-states {o.max_states} is out of range: 1 or more")
+        raise ValueError(f"--broken {shown(o.broken)} is none of those that --list-broken lists")
+    if o.max_states is not None and not 1 <= o.max_states < 2**32:
+        raise ValueError(f"--max-states {shown(o.max_states)} is out of range: 1 to {2**32 - 1}")
     todo = searches(o)
     results: list[Result] = []
     status = 0

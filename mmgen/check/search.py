@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from mmgen._arguments import shown, whole
 from mmgen.check._search import HARMS, OPS, Search, thread_name
 from mmgen.check.bounds import CALLS, Bounds
 from mmgen.check.broken import BROKEN, variant
@@ -57,13 +58,15 @@ def short(script: Iterable[str]) -> str:
 
 def open_search(bounds: Bounds, broken: str | None) -> Search:
     """A search within `bounds`. ValueError for a broken variant that is not there; RuntimeError while another search is open."""
-    if broken is not None and broken not in BROKEN:
-        raise ValueError(f"broken={broken!r} is none of {', '.join(BROKEN)}")
+    if not isinstance(bounds, Bounds):
+        raise TypeError(f"bounds={shown(bounds)} is of type {type(bounds).__name__}, not Bounds")
+    if broken is not None and (not isinstance(broken, str) or broken not in BROKEN):
+        raise ValueError(f"broken={shown(broken)} is none of {', '.join(BROKEN)}")
     sketched = broken is not None and BROKEN[broken].sketched
     return Search(cpus=bounds.cpus, waiters=bounds.waiters, allowed=bounds.calls, ops=bounds.ops, waits=bounds.waits,
                   cpu_waits=bounds.cpu_waits, preemptions=-1 if bounds.preemptions is None else bounds.preemptions,
                   continuous=bounds.continuous, buffered=bounds.buffers, invariants=bounds.invariants, every=bounds.every_access,
-                  sketched=sketched, variant=variant(broken), first_generation=bounds.first_generation,
+                  sketched=sketched, variant=variant(broken), patience=bounds.patience, first_generation=bounds.first_generation,
                   first_switches=bounds.first_switches)
 
 
@@ -78,8 +81,10 @@ def check(bounds: Bounds | None = None, broken: str | None = None, *, max_states
     Raises ValueError; MemoryError; RuntimeError while another search is under way in this process, or where the search itself is at
     fault. Interrupted, it raises KeyboardInterrupt with the result so far as its argument. Thread-safety: one search at a time.
     """
+    if max_states is not None:
+        max_states = whole(max_states, "max_states", 1, 2**32 - 1)
     if bounds is None:
-        bounds = BROKEN[broken].bounds if broken in BROKEN else Bounds()
+        bounds = BROKEN[broken].bounds if isinstance(broken, str) and broken in BROKEN else Bounds()
     search = open_search(bounds, broken)
     begin = time.monotonic()
 
@@ -128,6 +133,10 @@ def replay(script: str, bounds: Bounds, broken: str | None = None) -> str:
     buffered store; "timeout". What follows a "|" does not count, nor does a step that the source as it is does not offer: it has
     changed since. Raises ValueError for a line that is not understood.
     """
+    if not isinstance(script, str):
+        raise TypeError(f"script={shown(script)} is of type {type(script).__name__}, not a string")
+    if not isinstance(bounds, Bounds):
+        raise TypeError(f"bounds={shown(bounds)} is of type {type(bounds).__name__}, not Bounds")
     choices = []
     threads = [f"cpu{n}" for n in range(bounds.cpus)] + [f"waiter{n}" for n in range(bounds.waiters)]
     for number, line in enumerate(script.splitlines(), 1):
@@ -135,7 +144,7 @@ def replay(script: str, bounds: Bounds, broken: str | None = None) -> str:
         if not words:
             continue
         if len(words) != 2 or words[0] not in threads or words[1] not in WORDS:
-            raise ValueError(f"line {number} of the script is not understood: {line!r}")
+            raise ValueError(f"line {number} of the script is not understood: {shown(line)}")
         choices.append(32 * threads.index(words[0]) + WORDS[words[1]])
     search = open_search(bounds, broken)
     try:

@@ -24,6 +24,7 @@ SHORT = [
     Bounds(cpus=2, waiters=2, ops=18, preemptions=1, calls=IDLE - {"poll", "wait"}),
     # Kicks; callbacks, barriers and close; the wrap.
     Bounds(cpus=2, ops=3, preemptions=1, calls=IDLE | {"expedite"}),
+    Bounds(cpus=2, ops=4, preemptions=1, calls=IDLE, continuous=True, patience=1),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLBACKS),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=1, ops=6, first_generation=WRAP, first_switches=WRAP),
@@ -51,6 +52,7 @@ LONG = [
     Bounds(cpus=4, ops=12, calls=TURNS),
     Bounds(cpus=2, waiters=2, ops=18, preemptions=2, calls=IDLE - {"poll", "wait"}),
     Bounds(cpus=2, ops=4, calls=IDLE | {"expedite"}),
+    Bounds(cpus=2, ops=5, calls=IDLE, continuous=True, patience=2),
     Bounds(cpus=1, waiters=2, ops=3, calls=CALLBACKS),
     Bounds(cpus=1, waiters=2, ops=4, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=2, ops=3, first_generation=WRAP, first_switches=WRAP),

@@ -21,6 +21,8 @@ HANG_S = 30.0                   # a grace period that takes longer has failed
 HURRY_S = 2.0                   # or than this, once it is to end before its time
 LOOK_S = 0.02                   # how long the main thread waits at most before it looks around
 REST_S = 0.004                  # between two events, on average
+SLICE_S = 0.05                  # at which it waits for threads
+STOOD_S = 1.0                   # a look that comes so late says that the machine stood still: nobody is to blame for that time
 SIGNAL = signal.SIGALRM
 
 WRONG = {1: "too old", 2: "poisoned", 3: "changed"}     # what a use finds: _pipe.MM_TOO_OLD, ...
@@ -77,6 +79,8 @@ class Round:
         self._threads: dict[Reader | Turns | Updater, threading.Thread] = {}
         self._died: dict[Reader | Turns | Updater, BaseException] = {}
         self._hung = False
+        self._looked = time.monotonic()
+        self._stood_s = 0.0
         self._hurried = False
         self._early: list[Reader | Turns | Updater] = []
         self._signals = 0
@@ -167,9 +171,12 @@ class Round:
             self._fail(f"of {unpublished} objects that were unpublished, {over} have had their grace period")
 
     def _join(self, what: "Sequence[Reader | Turns | Updater]", seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
+        """Whether all have ended within `seconds`, counted in slices: while the whole machine stands still, no thread is late."""
+        slices = max(round(seconds / SLICE_S), 1)
         for one in what:
-            self._threads[one].join(max(deadline - time.monotonic(), 0.01))
+            while slices and self._threads[one].is_alive():
+                self._threads[one].join(SLICE_S)
+                slices -= 1
         return not any(self._threads[one].is_alive() for one in what)
 
     # ---- what is found
@@ -182,12 +189,16 @@ class Round:
         """Whether anything has failed so far; what hangs, and what has ended before its time, is found here."""
         if self._hung:
             return True
+        before, self._looked = self._looked, time.monotonic()
+        if self._looked - before > STOOD_S:
+            self._stood_s += self._looked - before
+        too_long_ns = (self.hang_s + self._stood_s) * 1e9
         for updater in self.updaters:
-            if (waiting := updater.waiting) is not None and waiting[1] > self.hang_s * 1e9:
+            if (waiting := updater.waiting) is not None and waiting[1] > too_long_ns:
                 self._hung = True
                 self._fail(self.describe(f"a grace period that an updater waits for by {waiting[0]} has not ended", waiting[1] / 1e9))
         for reader in self.readers:
-            if (waiting_ns := reader.waiting_ns) > self.hang_s * 1e9:
+            if (waiting_ns := reader.waiting_ns) > too_long_ns:
                 self._hung = True
                 self._fail(self.describe(f"a grace period that CPU {reader.cpu} waits for, idle, has not ended", waiting_ns / 1e9))
         self._early = [one for one, thread in self._threads.items() if not thread.is_alive()]
