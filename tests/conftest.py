@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 
-NEED_HYPOTHESIS = ["test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py", "test_interface.py", "test_latency.py",
-                   "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
+NEED_HYPOTHESIS = ["test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py", "test_interface.py",
+                   "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
 collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
 
 
