@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 CYTHON = [str(path) for pattern in ("*.pyx", "*.pxd") for path in sorted((ROOT / "mmgen").glob(pattern))]
 # What Cython adds to every module.
 ALLOWED = r".*\.__test__|.*\.__pyx_capi__"
+pytestmark = pytest.mark.unsanitized("reads the source")
 
 
 @pytest.mark.parametrize(("module", "command"), [

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LITMUS = ROOT / "spec" / "litmus"
+pytestmark = pytest.mark.unsanitized("runs the enumerator")
 
 
 def load(path):
