@@ -47,13 +47,15 @@ def read(MmGen gen, uint32_t cpu, bint idle):
         while not load_u64(&done, memory_order_relaxed):
             if idle:
                 mm_gen_idle_enter(gen.g, cpu)
+                for _ in range(50):
+                    sched_yield()
                 mm_gen_idle_exit(gen.g, cpu)
             else:
                 mm_switch(gen.g, cpu)
             found = <node *>load_u64(&published, memory_order_acquire)
             for _ in range(50):             # long enough for a waiter that was woken too early to be seen
                 total += found.value
-                if mm_gen_tick(gen.g, cpu):
+                if not idle and mm_gen_tick(gen.g, cpu):        # a CPU that idles is credited then, or never
                     mm_gen_wake(gen.g)
                 sched_yield()
             fetch_add_u64(&reads, 1, memory_order_relaxed)
@@ -61,15 +63,16 @@ def read(MmGen gen, uint32_t cpu, bint idle):
     return total
 
 def update(MmGen gen, uint64_t times, bint wait):
-    cdef uint64_t i = 0, old
+    cdef uint64_t i, old
     with nogil:
-        while i < times or load_u64(&reads, memory_order_relaxed) < times:
-            i += 1
+        for i in range(times):
+            # At its own time, not at the one at which the CPU that ended the last wait did so.
+            while load_u64(&reads, memory_order_relaxed) < 2 * i:
+                sched_yield()
             old = publish(i)
             if wait:
                 mm_gen_wait(gen.g, -1)
             free(<void *>old)
-            sched_yield()
         store_u64(&done, 1, memory_order_relaxed)
 
 def wait(MmGen gen, int64_t timeout_ns):
