@@ -13,7 +13,8 @@ flags = ["-O2", "-g0", "-std=gnu11"]
 links = []
 directives = {}
 if sanitizer := os.environ.get("MMGEN_SANITIZE"):
-    flags = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer"]
+    # -fno-wrapv: Python's own flags have signed overflow wrap, and =undefined would not mind it.
+    flags = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer", "-fno-wrapv"]
     links = [f"-fsanitize={sanitizer}"]
 if os.environ.get("MMGEN_COVERAGE"):
     flags = ["-O0", "-g", "-std=gnu11", "--coverage", "-DCYTHON_TRACE_NOGIL=1", "-DCYTHON_USE_SYS_MONITORING=0"]
@@ -36,4 +37,5 @@ setup(
         ],
         compiler_directives=directives,
     ),
+    options={"build_ext": {"parallel": os.cpu_count()}},
 )

@@ -1,13 +1,19 @@
+import ctypes
+import gc
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 NEED_HYPOTHESIS = ["test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py", "test_interface.py",
                    "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
 collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
+# What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
+SANITIZER = os.environ.get("MMGEN_SANITIZE", "")
+LOGS = os.environ.get("MMGEN_SANITIZER_LOGS")
 
 
 def pytest_report_header():
@@ -30,6 +36,45 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "long" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes: --long runs it"))
+    if SANITIZER:
+        for item in items:
+            if mark := item.get_closest_marker("unsanitized"):
+                item.add_marker(pytest.mark.skip(reason=f"not under a sanitizer: {mark.args[0]}"))
+
+
+shown = {}                              # by log: how much of it
+
+
+def news():
+    """What the sanitizers have reported since the last call."""
+    found = []
+    for log in sorted(Path(LOGS).iterdir()):
+        text = log.read_text(errors="replace")
+        found.append(text[shown.get(log, 0):])
+        shown[log] = len(text)
+    return "".join(found)
+
+
+def leaks():
+    """What mmgen has allocated and nothing refers to any more.
+
+    Asked for while Python runs, which refers to all that it has. Only, LeakSanitizer does not look into the memory where Python keeps
+    its frames' locals: it has more to say, of Python's own objects.
+    """
+    gc.collect()
+    ctypes.CDLL(None).__lsan_do_recoverable_leak_check()
+    return "\n\n".join(leak for leak in news().split("\n\n") if leak.startswith("Direct leak") and "mmgen/_" in leak)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    yield
+    if LOGS:
+        reports = news()
+        if SANITIZER == "address" and (nextitem is None or nextitem.path != item.path):     # it takes 0.1 s
+            reports += leaks()
+        if reports:
+            pytest.fail(reports, pytrace=False)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from mmgen.check.search import open_search  # noqa: E402
 from mmgen.check.suite import LONG, SHORT  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.unsanitized("switches stacks, which no sanitizer follows")
 NAMES = list(BROKEN)
 
 

@@ -95,6 +95,7 @@ def test_no_waits():
     assert r["verdict"].startswith("No wait ended, so there is nothing to say about what one costs")
 
 
+@pytest.mark.unsanitized("reads arguments: no domain is ever made")
 @pytest.mark.parametrize(("args", "says"), [
     (["run", "none.tsv"], r"run: .*No such file.*none\.tsv"),
     (["run", "--cpus", "0"], r"run: cpus=0 is out of range: 1 to 8192"),

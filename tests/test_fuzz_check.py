@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 check = pytest.importorskip("mmgen.check", reason="steps threads as coroutines, on x86-64 and aarch64 only", exc_type=ImportError)
 
-pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
+pytestmark = [pytest.mark.usefixtures("no_hang", "elsewhere"), pytest.mark.unsanitized("switches stacks, which no sanitizer follows")]
 
 FIELDS = [field.name for field in dataclasses.fields(check.Bounds)]
 line = st.builds("{} {} {}".format, st.sampled_from(["cpu0", "cpu1", "cpu9", "waiter0", ""]),

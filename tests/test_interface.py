@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import mmgen
 import pytest
+from conftest import SANITIZER
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -395,8 +396,8 @@ class Interface(RuleBasedStateMachine):
 
 TestInterface = Interface.TestCase
 # Without `explain`, which takes minutes of a run of 60 steps.
-TestInterface.settings = settings(max_examples=150, stateful_step_count=60, deadline=None, report_multiple_bugs=False,
-                                  phases=set(Phase) - {Phase.explain})
+TestInterface.settings = settings(max_examples=30 if SANITIZER else 150, stateful_step_count=60, deadline=None,
+                                  report_multiple_bugs=False, phases=set(Phase) - {Phase.explain})
 
 
 @pytest.mark.parametrize("continuous", [False, True])

@@ -12,6 +12,7 @@ COPIES = {"_core", "_control", "_lifetime", "_callbacks"}           # in check/,
 CYTHON = [str(path) for path in sorted((ROOT / "mmgen").rglob("*.p[yx][xd]")) if not (path.parent.name == "check" and path.stem in COPIES)]
 # What Cython adds to every module.
 ALLOWED = r".*\.__test__|.*\.__pyx_capi__"
+pytestmark = pytest.mark.unsanitized("reads the source")
 
 
 @pytest.mark.parametrize(("module", "command"), [

@@ -14,6 +14,7 @@ import mmgen
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.unsanitized("builds everything again, and runs little of it")
 
 
 def run(*command, cwd=None, **options):
