@@ -25,6 +25,7 @@ pytestmark = pytest.mark.unsanitized("switches stacks, which no sanitizer follow
 NAMES = list(BROKEN)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("bounds", [*SHORT, *(pytest.param(bounds, marks=pytest.mark.long) for bounds in LONG)], ids=str)
 def test_the_protocol_closes(bounds):
     result = check.check(bounds)
@@ -35,6 +36,7 @@ def test_the_protocol_closes(bounds):
     assert result.drained > 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", NAMES)
 def test_a_broken_variant_is_refuted_by_the_shortest_script(name):
     result = check.check(broken=name)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LITMUS = ROOT / "spec" / "litmus"
-pytestmark = pytest.mark.unsanitized("runs the enumerator")
+pytestmark = [pytest.mark.once, pytest.mark.unsanitized("runs the enumerator")]
 
 
 def load(path):

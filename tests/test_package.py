@@ -40,9 +40,8 @@ def dist(tmp_path_factory):
 
 def modules():
     """The extension modules: those that have a source here, and those of check that are made from one."""
-    package, check = ROOT / "mmgen", ROOT / "mmgen" / "check"
-    made = {check / name for name in ("_core.pyx", "_lifetime.pyx", "_callbacks.pyx")}
-    return set(package.glob("*.pyx")) | set(check.glob("*.pyx")) | made
+    made = {ROOT / "mmgen" / "check" / name for name in ("_core.pyx", "_lifetime.pyx", "_callbacks.pyx")}
+    return set((ROOT / "mmgen").rglob("*.pyx")) | made
 
 
 def test_what_a_wheel_carries(dist):

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mmgen"
-pytestmark = pytest.mark.unsanitized("reads the source, and runs the model")
+pytestmark = [pytest.mark.once, pytest.mark.unsanitized("reads the source, and runs the model")]
 
 
 def load(path):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import mmgen
 import pytest
-from mmgen import round as rounds
 from mmgen import torture
+from mmgen.torture import round as rounds
 from mmgen.torture._pipe import Pipe
 from mmgen.torture._reader import Reader
 from mmgen.torture._updater import Updater
@@ -349,7 +349,8 @@ def test_a_main_thread_that_is_stuck_is_told_of(monkeypatch):
 def test_the_command_ends_though_it_is_stuck():
     script = """
 import sys, time
-from mmgen import round, torture
+from mmgen import torture
+from mmgen.torture import round
 from mmgen.cli import main
 round.Round._look = lambda one: time.sleep(1000)
 torture.STUCK = 0.1
@@ -364,7 +365,8 @@ sys.exit(main(["torture"]))
 def test_ctrl_c_does_not_wait_for_what_hangs():
     script = """
 import sys
-from mmgen import round, torture
+from mmgen import torture
+from mmgen.torture import round
 from mmgen.cli import main
 begin = round.Round._start
 def start(one):
