@@ -404,6 +404,17 @@ cdef void check_books() noexcept nogil:
 
 # ---- a fair schedule ------------------------------------------------------------------------------------------------------------
 
+# Somebody is in an operation, and nobody who is in one can go on: that others might begin operations yet helps nobody.
+cdef bint mm_stuck() noexcept nogil:
+    cdef mm_thread *thread
+    cdef int t
+    for t in range(steps.nr_threads):
+        thread = &steps.threads[t]
+        if mm_enabled(t) or thread.nr_buffered or (thread.may_time_out and thread.next.what == MM_ASLEEP):
+            return False
+    return not mm_at_rest()
+
+
 cdef bint mm_at_rest() noexcept nogil:
     cdef int t, what
     for t in range(steps.nr_threads):
