@@ -48,6 +48,7 @@ cdef struct mm_world:
     int preemptions                     # at most; -1: any number
     bint invariants                     # check what the protocol specifies, and not only what harm comes of it
     bint sketched                       # the sketch instead of the protocol
+    bint absolute                       # counters count as they are, and not only in their order
     char *block                         # the domain's memory
     size_t bytes
     mm_gen *g

@@ -45,7 +45,7 @@ cdef int mm_world_begin(int cpus, int waiters, uint32_t allowed, int ops, int wa
     mm_world_end()
     memset(&world, 0, sizeof(world))
     world.cpus, world.waiters, world.allowed, world.preemptions = cpus, waiters, allowed, preemptions
-    world.invariants, world.sketched = invariants, sketched
+    world.invariants, world.sketched, world.absolute = invariants, sketched, first_switches != 0
     mm_steps_begin(cpus + waiters)
     steps.body, steps.hidden, steps.wrote = body, hidden, wrote
     world.g = mm_gen_create(cpus, cpus, first_generation, first_switches)
@@ -515,10 +515,12 @@ cdef uint64_t hash_cpu(uint64_t hash, int cpu) noexcept nogil:
     cdef uint64_t odd = mm_peek(&c.mm_switches[1], 8)
     cdef uint32_t mode = <uint32_t>mm_peek(&c.mode, 4)
     hash = mix(hash, mode)
-    if mode == MM_OFFLINE and steps.threads[cpu].next.what == MM_REST:
+    if mode == MM_OFFLINE and steps.threads[cpu].next.what == MM_REST and not world.absolute:
         return hash                     # overwritten before they are read
-    # The code compares a CPU's three counters with each other only: where no thread remembers one, their order is all there is.
-    if steps.threads[cpu].next.what == MM_REST and mode != MM_PROXIED and not steps.every and world.g.kick is NULL:
+    # The code compares a CPU's three counters with each other only: where no thread remembers one, their order is all there is. Near
+    # the wrap that is what is to be shown: there they count as they are.
+    if (steps.threads[cpu].next.what == MM_REST and mode != MM_PROXIED and not steps.every and world.g.kick is NULL
+            and not world.absolute and <int64_t>(nr - even) >= 0 and <int64_t>(nr - odd) >= 0):
         if even == odd:
             return mix(hash, 16 + (even == nr))
         return mix(hash, rank(even, odd, nr) * 4 + rank(odd, even, nr))

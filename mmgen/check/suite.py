@@ -27,7 +27,7 @@ SHORT = [
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLBACKS),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=1, ops=6, first_generation=WRAP, first_switches=WRAP),
-    Bounds(cpus=2, ops=12, calls=TURNS, continuous=True, first_generation=WRAP, first_switches=WRAP),
+    Bounds(cpus=2, ops=9, calls=TURNS, continuous=True, first_generation=WRAP, first_switches=WRAP),
     # Behind store buffers.
     Bounds(cpus=1, ops=5, buffers=True),
     Bounds(cpus=2, ops=12, calls=TURNS, buffers=True),
