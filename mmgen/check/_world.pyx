@@ -560,6 +560,10 @@ cdef uint64_t mm_hash() noexcept nogil:
             hash = mix(mix(hash, <uint64_t>thread.buffer[i].word), thread.buffer[i].value)
         if steps.buffered:
             hash = mix(hash, mm_peek(&ghost.object[t], 8))
+        # Its callback, while anybody may read that: from its defer until it has run, or was taken.
+        if world.allowed & 1 << OP_DEFER and (ghost.callback_state[t] == MM_DEFERRED or (
+                ghost.callback_state[t] == MM_NOT_DEFERRED and thread.next.what != MM_REST)):
+            hash = mix(mix(hash, ghost.callback[t].cookie), <uint64_t>ghost.callback[t].next)
     return hash
 
 
