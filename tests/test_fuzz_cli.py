@@ -163,6 +163,7 @@ def test_a_second_line_is_found(files, monkeypatch):
         judged(["run", next(path for path in files if path.endswith("binary\n2"))])
 
 
+@pytest.mark.unsanitized("starts shells, which die of a runtime that is preloaded")
 @pytest.mark.parametrize(("redirect", "status", "says"), [
     (">/dev/full", 2, "No space left on device"), ("--json - >/dev/full", 2, "No space left on device"),
     ("--json /dev/full", 2, "No space left on device"), ("| true", 0, ""), (">&-", 0, ""), ("--json - >&-", 2, "standard output is closed"),

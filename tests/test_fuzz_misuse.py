@@ -245,6 +245,7 @@ print('done')
 """, timeout=240))
 
 
+@pytest.mark.unsanitized("limits the address space, of which a sanitizer takes terabytes for itself")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its memory as Linux does")
 @pytest.mark.parametrize("call", [
     "mmgen.MmGen(10**9)", "mmgen.MmGen(2**20, trace=2**24)", "mmgen.MmGen(1, max_cpus=2**40)", "mmgen.MmGen(2, trace=2**60)",
@@ -265,6 +266,7 @@ print('done')
     ended_well(result)
 
 
+@pytest.mark.unsanitized("limits the address space, of which a sanitizer takes terabytes for itself")
 def test_a_number_that_is_tried_is_found(python):
     result = python(SETUP + """
 import resource

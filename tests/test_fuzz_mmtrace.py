@@ -122,6 +122,7 @@ BOMBS = [(r"0\t0\tT\n", "the trace is too long"), (r"#\n", "the trace is too lon
          (r"0\t0\tS\t1\t2\t3\t4\n", "the trace is too long")]
 
 
+@pytest.mark.unsanitized("limits the address space, of which a sanitizer takes terabytes for itself")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its memory as Linux does")
 @pytest.mark.parametrize(("line", "says"), BOMBS)
 def test_a_bomb_does_not_eat_the_memory(python, line, says):
@@ -130,6 +131,7 @@ def test_a_bomb_does_not_eat_the_memory(python, line, says):
     assert says in result.stdout
 
 
+@pytest.mark.unsanitized("limits the address space, of which a sanitizer takes terabytes for itself")
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its memory as Linux does")
 def test_a_bomb_that_goes_off_is_found(python):
     result = python(BOMB, str(10**9), BOMBS[0][0], str(1_000_000), "20")

@@ -19,7 +19,7 @@ from mmgen.check._steps cimport (
     MM_SUB, MM_UNLOCK, MM_WAKE, MM_YIELD, mm_access, mm_enabled, mm_flush_one, mm_step, mm_steps, mm_steps_of, mm_thread,
 )
 from mmgen.check._world cimport (
-    NR_OPS, MM_STUCK, mm_at_rest, mm_begin, mm_check, mm_drain, mm_ghost, mm_hash, mm_may, mm_world, mm_world_begin, mm_world_of,
+    NR_OPS, MM_STUCK, mm_at_rest, mm_begin, mm_check, mm_drain, mm_ghost, mm_hash, mm_may, mm_stuck, mm_world, mm_world_begin, mm_world_of,
 )
 
 OPS = ("switch", "tick", "idle_enter", "idle_exit", "online", "offline", "begin", "poll", "wait", "wait_timed", "expedite", "defer",
@@ -27,7 +27,7 @@ OPS = ("switch", "tick", "idle_enter", "idle_exit", "online", "offline", "begin"
 HARMS = ("", "a wait returned early: a CPU that was in a section when it began has not been quiescent since",
          "a CPU uses what has been freed: its section had found it before the unpublish could be seen",
          "a wait that nothing will end, though every CPU goes on switching and ticking",
-         "nobody can go on",
+         "nobody who has begun anything can go on",
          "an operation that does not end",
          "complete went below 0",
          "complete is not the CPUs that owe, and the holds",
@@ -306,7 +306,7 @@ cdef class Search:
             if mm_at_rest():
                 mm_drain()
                 self.drained += 1
-            elif nr_choices == 0:
+            elif mm_stuck():
                 world.ghost.harm = MM_STUCK
             if world.ghost.harm:
                 self.harm = world.ghost.harm

@@ -313,7 +313,8 @@ cdef void mm_cpu_relax() noexcept nogil:
     pass
 
 
-# Who goes round a loop waits here until something changes: what it looked at last, it would find the same. Where it looks at more than
+# Who goes round a loop waits here until something changes: what it looked at last, it would find the same. So what made it yield must
+# be what it looked at last: an older look may have been overtaken, and it would wait here in vain. Where it looks at more than
 # one word (`loops`), it goes round again at once if anything has changed since it came by here last.
 cdef int sched_yield() noexcept nogil:
     cdef mm_thread *t = &steps.threads[steps.current]

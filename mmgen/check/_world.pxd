@@ -48,6 +48,7 @@ cdef struct mm_world:
     int preemptions                     # at most; -1: any number
     bint invariants                     # check what the protocol specifies, and not only what harm comes of it
     bint sketched                       # the sketch instead of the protocol
+    bint absolute                       # counters count as they are, and not only in their order
     char *block                         # the domain's memory
     size_t bytes
     mm_gen *g
@@ -64,5 +65,6 @@ cdef uint32_t mm_may(int thread) noexcept nogil
 cdef void mm_begin(int thread, int op) noexcept nogil
 cdef void mm_check() noexcept nogil                     # sets ghost.harm
 cdef bint mm_at_rest() noexcept nogil                   # nobody is in an operation, but for who sleeps in one
+cdef bint mm_stuck() noexcept nogil                     # somebody is, and nobody who is can go on
 cdef void mm_drain() noexcept nogil                     # a fair schedule: from mm_at_rest(), every waiter must be released
 cdef uint64_t mm_hash() noexcept nogil

@@ -45,7 +45,7 @@ cdef int mm_world_begin(int cpus, int waiters, uint32_t allowed, int ops, int wa
     mm_world_end()
     memset(&world, 0, sizeof(world))
     world.cpus, world.waiters, world.allowed, world.preemptions = cpus, waiters, allowed, preemptions
-    world.invariants, world.sketched = invariants, sketched
+    world.invariants, world.sketched, world.absolute = invariants, sketched, first_switches != 0
     mm_steps_begin(cpus + waiters)
     steps.body, steps.hidden, steps.wrote = body, hidden, wrote
     world.g = mm_gen_create(cpus, cpus, first_generation, first_switches)
@@ -405,6 +405,17 @@ cdef void check_books() noexcept nogil:
 
 # ---- a fair schedule ------------------------------------------------------------------------------------------------------------
 
+# Somebody is in an operation, and nobody who is in one can go on: that others might begin operations yet helps nobody.
+cdef bint mm_stuck() noexcept nogil:
+    cdef mm_thread *thread
+    cdef int t
+    for t in range(steps.nr_threads):
+        thread = &steps.threads[t]
+        if mm_enabled(t) or thread.nr_buffered or (thread.may_time_out and thread.next.what == MM_ASLEEP):
+            return False
+    return not mm_at_rest()
+
+
 cdef bint mm_at_rest() noexcept nogil:
     cdef int t, what
     for t in range(steps.nr_threads):
@@ -508,10 +519,12 @@ cdef uint64_t hash_cpu(uint64_t hash, int cpu) noexcept nogil:
     if world.g.patience:                # how many ticks it has been patient for, in which generation
         hash = mix(hash, mm_peek(&c.nr_ticks, 8) - c.first_tick)
         hash = mix(hash, c.ticked - <uint32_t>mm_peek(&world.g.generation, 8))
-    if mode == MM_OFFLINE and steps.threads[cpu].next.what == MM_REST:
+    if mode == MM_OFFLINE and steps.threads[cpu].next.what == MM_REST and not world.absolute:
         return hash                     # overwritten before they are read
-    # The code compares a CPU's three counters with each other only: where no thread remembers one, their order is all there is.
-    if steps.threads[cpu].next.what == MM_REST and mode != MM_PROXIED and not steps.every and world.g.kick is NULL:
+    # The code compares a CPU's three counters with each other only: where no thread remembers one, their order is all there is. Near
+    # the wrap that is what is to be shown: there they count as they are.
+    if (steps.threads[cpu].next.what == MM_REST and mode != MM_PROXIED and not steps.every and world.g.kick is NULL
+            and not world.absolute and <int64_t>(nr - even) >= 0 and <int64_t>(nr - odd) >= 0):
         if even == odd:
             return mix(hash, 16 + (even == nr))
         return mix(hash, rank(even, odd, nr) * 4 + rank(odd, even, nr))
@@ -551,6 +564,10 @@ cdef uint64_t mm_hash() noexcept nogil:
             hash = mix(mix(hash, <uint64_t>thread.buffer[i].word), thread.buffer[i].value)
         if steps.buffered:
             hash = mix(hash, mm_peek(&ghost.object[t], 8))
+        # Its callback, while anybody may read that: from its defer until it has run, or was taken.
+        if world.allowed & 1 << OP_DEFER and (ghost.callback_state[t] == MM_DEFERRED or (
+                ghost.callback_state[t] == MM_NOT_DEFERRED and thread.next.what != MM_REST)):
+            hash = mix(mix(hash, ghost.callback[t].cookie), <uint64_t>ghost.callback[t].next)
     return hash
 
 

@@ -47,7 +47,7 @@ BROKEN = {
     "no-parity-wait": Broken("a hold does not wait for the generation that was opened", replace(HARM, cpus=2, ops=4), 32),
     "counts-unswitched": Broken("a tick counts though the CPU has not switched", replace(HARM, cpus=1, ops=4, calls=TURNS), 13),
     "wakes-nobody": Broken("a generation is opened, and nobody who sleeps is woken", Bounds(cpus=1, ops=4, calls=TURNS | {"wait"}), 9),
-    "parity-from-generation": Broken("a hold takes the parity from generation, not from the word it swaps", Bounds(cpus=1, ops=4), 16),
+    "parity-from-generation": Broken("a hold takes the parity from generation, not from the word it swaps", Bounds(cpus=1, ops=4), 19),
     "last-cpu-unlocked": Broken("the last CPU to leave moves generation and pending after it gave back the lock",
                                 replace(HARM, cpus=2, ops=4, calls=HOTPLUG), 26),
     "online-read-early": Broken("a wait asks before it has the lock whether a CPU is online, and not again", Bounds(cpus=1, ops=4), 15),

@@ -63,7 +63,7 @@ EDITS: dict[str, list[Edit]] = {
     "no-wake": [Edit("mm_gen_tick_wanted", "note(g, cpu, MM_TRACE_OPEN, gen + 1)\nreturn True", "return False")],
     "parity-from-generation": [
         Edit("hold", SWAP + HELD_WAIT,
-             "before = load_u64(&g.generation, memory_order_acquire)\n" + SWAP
+             "before = load_u64(&g.generation, memory_order_acquire)\nseen = load_u64(&g.pending, memory_order_relaxed)\n" + SWAP
              + "while (load_u64(&g.generation, memory_order_acquire) ^ before) & 1:\n    sched_yield()",
              declare="cdef uint64_t before")],
     "no-parity-wait": [Edit("hold", HELD_WAIT, "pass")],
