@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from mmgen._sleep cimport ESHUTDOWN
-from mmgen._stdatomic cimport memory_order_relaxed
+from mmgen._stdatomic cimport atomic_u64, memory_order_relaxed
 from mmgen.check._callbacks cimport mm_gen_barrier, mm_gen_defer, mm_gen_run_callbacks, mm_gen_take_callbacks
 from mmgen.check._control cimport CONTROL_BYTES, control_of
 from mmgen.check._core cimport (
@@ -175,6 +175,7 @@ cdef void called(mm_callback *callback) noexcept nogil:
     cdef int t = callback - world.ghost.callback
     if world.ghost.callback_need[t]:
         world.ghost.harm = MM_EARLY
+    load_u64(<atomic_u64 *>&callback.cookie, memory_order_relaxed)      # a step: it may take its time
     world.ghost.callback_state[t] = MM_RAN
 
 
@@ -182,7 +183,7 @@ cdef void barred(int t) noexcept nogil:
     cdef int i
     for i in range(steps.nr_threads):
         if world.ghost.barrier[t] & 1 << i and world.ghost.callback_state[i] != MM_RAN:
-            world.ghost.harm = MM_EARLY
+            world.ghost.harm = MM_BARRED
 
 
 cdef void take(mm_callback *callback) noexcept nogil:

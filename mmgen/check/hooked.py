@@ -129,6 +129,8 @@ EDITS: dict[str, list[Edit]] = {
     "defer-after-close": [
         Edit("mm_gen_defer", "if load_u32(&control.state, memory_order_relaxed) != MM_OPEN:\n"
              "    pthread_mutex_unlock(&control.queue_lock)\n    return -ESHUTDOWN", "pass")],
+    "defer-tells-nobody": [Edit("mm_gen_defer", "if opened:\n    mm_gen_announce(g)", "pass")],
+    "several-runners": [Edit("mm_gen_run_callbacks", "if exchange_u32(&control.running, 1, memory_order_acquire):\n    return 0", "pass")],
     "no-wait-fence": [Edit("mm_gen_begin", FENCE, "pass")],
     "no-scan-fence": [Edit("credit_idle", FENCE, "pass")],
 }

@@ -25,6 +25,7 @@ SHORT = [
     # Kicks; callbacks, barriers and close; the wrap.
     Bounds(cpus=2, ops=3, preemptions=1, calls=IDLE | {"expedite"}),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLBACKS),
+    Bounds(cpus=1, waiters=2, ops=1, preemptions=1, calls=CALLBACKS - {"close"} | {"begin", "wait"}),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=1, ops=6, first_generation=WRAP, first_switches=WRAP),
     Bounds(cpus=2, ops=9, calls=TURNS, continuous=True, first_generation=WRAP, first_switches=WRAP),
@@ -52,6 +53,7 @@ LONG = [
     Bounds(cpus=2, waiters=2, ops=18, preemptions=2, calls=IDLE - {"poll", "wait"}),
     Bounds(cpus=2, ops=4, calls=IDLE | {"expedite"}),
     Bounds(cpus=1, waiters=2, ops=3, calls=CALLBACKS),
+    Bounds(cpus=1, waiters=3, ops=1, preemptions=1, calls=frozenset({"offline", "defer", "run_callbacks", "barrier"})),
     Bounds(cpus=1, waiters=2, ops=4, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=2, ops=3, first_generation=WRAP, first_switches=WRAP),
     Bounds(cpus=2, ops=14, calls=TURNS, continuous=True, buffers=True),
