@@ -159,7 +159,7 @@ def add_check(commands: Any) -> None:
         "check", help="search every interleaving of the protocol's compiled code",
         description="Run the protocol's compiled code, one memory access at a time, in every order that threads can make of it, within "
                     "bounds; what must hold is checked in every state. Without arguments: a set of bounds that takes half a minute.")
-    p.add_argument("--long", action="store_true", help="a set of bounds that takes an hour, and some 4 GB")
+    p.add_argument("--long", action="store_true", help="a wider set of bounds as well, which takes some minutes and 1 GB")
     p.add_argument("--cpus", type=int, metavar="N", help="search within these bounds instead: CPUs (default 2)")
     p.add_argument("--waiters", type=int, metavar="N", help="threads that are no CPU (default 1)")
     p.add_argument("--ops", type=int, metavar="N", help="operations of the CPUs, together (default 4)")

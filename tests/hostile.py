@@ -8,6 +8,7 @@ import os
 
 import mmgen
 import pytest
+from conftest import SANITIZER
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from mmgen import mmtrace
@@ -18,7 +19,9 @@ HANG_S = 240                    # generous: that a call hangs is told, on a load
 
 
 def examples(number):
-    """Settings for `number` examples; --long takes 20 times as many (conftest.py)."""
+    """Settings for `number` examples; --long takes 20 times as many (conftest.py), a sanitizer a fifth."""
+    if SANITIZER:
+        number //= 5
     return settings(max_examples=max(number * settings.default.max_examples // 100, 1), deadline=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
 

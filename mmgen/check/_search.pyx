@@ -34,6 +34,10 @@ HARMS = ("", "a wait returned early: a CPU that was in a section when it began h
          "the parity in pending is not generation's, and nobody is opening",
          "a CPU's counters are touched by another thread without a claim, or by the CPU while it idles",
          "a callback that neither ran nor was given back",
+         "a barrier returned before what was deferred before it had run",
+         "a call is refused, though the CPU's mode fits and the domain is open",
+         "all are between two operations, and a lock is held",
+         "a CPU is in use after the domain was closed",
          "the search is void: a thread buffered more stores than there is room for")
 assert len(OPS) == NR_OPS
 

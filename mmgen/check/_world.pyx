@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from mmgen._sleep cimport ESHUTDOWN
-from mmgen._stdatomic cimport memory_order_relaxed
+from mmgen._stdatomic cimport atomic_u64, memory_order_relaxed
 from mmgen.check._callbacks cimport mm_gen_barrier, mm_gen_defer, mm_gen_run_callbacks, mm_gen_take_callbacks
 from mmgen.check._control cimport CONTROL_BYTES, control_of
 from mmgen.check._core cimport (
@@ -109,15 +109,15 @@ cdef void body(int t) noexcept nogil:
         if mm_gen_tick(world.g, t):
             mm_gen_wake(world.g)
     elif op == OP_IDLE_ENTER:
-        mm_gen_idle_enter(world.g, t)
+        answered(mm_gen_idle_enter(world.g, t))
     elif op == OP_IDLE_EXIT:
-        if mm_gen_idle_exit(world.g, t) == 0:
+        if answered(mm_gen_idle_exit(world.g, t)):
             section(t)
     elif op == OP_ONLINE:
-        if mm_gen_online(world.g, t) == 0:
+        if answered(mm_gen_online(world.g, t)):
             section(t)
     elif op == OP_OFFLINE:
-        mm_gen_offline(world.g, t)
+        answered(mm_gen_offline(world.g, t))
     elif op == OP_BEGIN:
         if steps.buffered:
             store_u64(&world.ghost.object[t], 0, memory_order_relaxed)
@@ -151,6 +151,13 @@ cdef void body(int t) noexcept nogil:
         world.ghost.closed = True
 
 
+# Whether a call by a CPU whose mode fits has succeeded. That the domain was closed meanwhile is the one reason why it might not.
+cdef bint answered(int err) noexcept nogil:
+    if err and err != -ESHUTDOWN:
+        world.ghost.harm = MM_REFUSED
+    return err == 0
+
+
 cdef void section(int t) noexcept nogil:
     cdef int waiter
     if steps.buffered:
@@ -176,6 +183,7 @@ cdef void called(mm_callback *callback) noexcept nogil:
     cdef int t = callback - world.ghost.callback
     if world.ghost.callback_need[t]:
         world.ghost.harm = MM_EARLY
+    load_u64(<atomic_u64 *>&callback.cookie, memory_order_relaxed)      # a step: it may take its time
     world.ghost.callback_state[t] = MM_RAN
 
 
@@ -183,7 +191,7 @@ cdef void barred(int t) noexcept nogil:
     cdef int i
     for i in range(steps.nr_threads):
         if world.ghost.barrier[t] & 1 << i and world.ghost.callback_state[i] != MM_RAN:
-            world.ghost.harm = MM_EARLY
+            world.ghost.harm = MM_BARRED
 
 
 cdef void take(mm_callback *callback) noexcept nogil:
@@ -466,8 +474,23 @@ cdef bint all_released() noexcept nogil:
     return True
 
 
+cdef void check_rest() noexcept nogil:
+    cdef int t
+    if mm_peek(&control_of(world.g).lock, 4) or mm_peek(&control_of(world.g).queue_lock, 4):
+        world.ghost.harm = MM_HELD
+        return
+    for t in range(world.cpus):
+        if world.ghost.closed and mode_of(t) != MM_OFFLINE:
+            world.ghost.harm = MM_REVIVED
+            return
+
+
 cdef void mm_drain() noexcept nogil:
     cdef int t, _round
+    if mm_at_rest():
+        check_rest()
+    if world.ghost.harm:
+        return
     for _round in range(ROUNDS):
         for t in range(steps.nr_threads):
             if steps.threads[t].next.what != MM_REST and not finish(t):
@@ -484,8 +507,11 @@ cdef void mm_drain() noexcept nogil:
                     if not run(t, OP_RUN):
                         world.ghost.harm = MM_STUCK
                     break
-            else:
-                return                  # nobody is left to run callbacks
+            else:                       # nobody is left to run callbacks, and who waits for these sleeps in vain; but only they may
+                for t in range(steps.nr_threads):
+                    if steps.threads[t].op != OP_BARRIER:
+                        world.ghost.harm = MM_HANGS
+                return
         if world.ghost.harm:
             return
     for t in range(steps.nr_threads):

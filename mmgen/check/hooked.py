@@ -129,6 +129,13 @@ EDITS: dict[str, list[Edit]] = {
     "defer-after-close": [
         Edit("mm_gen_defer", "if load_u32(&control.state, memory_order_relaxed) != MM_OPEN:\n"
              "    pthread_mutex_unlock(&control.queue_lock)\n    return -ESHUTDOWN", "pass")],
+    "defer-tells-nobody": [Edit("mm_gen_defer", "if opened:\n    mm_gen_announce(g)", "pass")],
+    "several-runners": [Edit("mm_gen_run_callbacks", "if exchange_u32(&control.running, 1, memory_order_acquire):\n    return 0", "pass")],
+    "exit-gives-up": [Edit("mm_gen_idle_exit", "sched_yield()\nseen = MM_IDLE", "return -EINVAL")],
+    "keeps-the-lock": [Edit("mm_gen_begin", NOBODY, NOBODY.replace("    pthread_mutex_unlock(&control_of(g).lock)\n", ""))],
+    "idles-past-close": [
+        Edit("mm_gen_idle_enter", "if not cas_u32(&c.mode, &running, MM_IDLE, memory_order_release, memory_order_relaxed):\n"
+             "    return wrong_mode(g)", "store_u32(&c.mode, MM_IDLE, memory_order_release)")],
     "no-wait-fence": [Edit("mm_gen_begin", FENCE, "pass")],
     "no-scan-fence": [Edit("credit_idle", FENCE, "pass")],
 }

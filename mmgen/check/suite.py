@@ -26,6 +26,7 @@ SHORT = [
     Bounds(cpus=2, ops=3, preemptions=1, calls=IDLE | {"expedite"}),
     Bounds(cpus=2, ops=4, preemptions=1, calls=IDLE, continuous=True, patience=1),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLBACKS),
+    Bounds(cpus=1, waiters=2, ops=1, preemptions=1, calls=CALLBACKS - {"close"} | {"begin", "wait"}),
     Bounds(cpus=1, waiters=2, ops=2, preemptions=1, calls=CALLS_USUAL | {"close"}),
     Bounds(cpus=1, ops=6, first_generation=WRAP, first_switches=WRAP),
     Bounds(cpus=2, ops=9, calls=TURNS, continuous=True, first_generation=WRAP, first_switches=WRAP),
