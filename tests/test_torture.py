@@ -370,8 +370,8 @@ from mmgen.torture import round
 from mmgen.cli import main
 begin = round.Round._start
 def start(one):
+    one.cpu = one.gen.register()        # and never ticks; before a reader is offline for a moment, whose CPU it would take
     begin(one)
-    one.cpu = one.gen.register()        # and never ticks
 round.Round._start = start
 round.Round._register = lambda one: None
 sys.exit(main(["torture", "--minutes", "10"]))
