@@ -597,13 +597,14 @@ cdef uint64_t mm_hash() noexcept nogil:
     return hash
 
 
-# What a thread that is stopped has yet to do hangs on its stack, its registers on it, and on memory. Sum of products, each by an
-# odd number of its own: two words that differ make a difference.
+# What a thread that is stopped has yet to do hangs on its stack, its registers on it, and on memory. Sum of products, each by an odd
+# number of its own: two words that differ make a difference. The factors are powers, and no arithmetic series: in that, small
+# differences at equal distances cancel out, +1, -2, +1 for one.
 cdef uint64_t hash_stack(uint64_t *word, uint64_t *end) noexcept nogil:
     cdef uint64_t sum = end - word, by = <uint64_t>0x9e3779b97f4a7c15
     while word != end:
         sum += (word[0] ^ (by >> 7)) * by
-        by += <uint64_t>0x3c6ef372fe94f82a
+        by *= <uint64_t>0xd1342543de82ef95
         word += 1
     return sum
 
