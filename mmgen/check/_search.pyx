@@ -19,7 +19,8 @@ from mmgen.check._steps cimport (
     MM_SUB, MM_UNLOCK, MM_WAKE, MM_YIELD, mm_access, mm_enabled, mm_flush_one, mm_step, mm_steps, mm_steps_of, mm_thread,
 )
 from mmgen.check._world cimport (
-    NR_OPS, MM_STUCK, mm_at_rest, mm_begin, mm_check, mm_drain, mm_ghost, mm_hash, mm_may, mm_stuck, mm_world, mm_world_begin, mm_world_of,
+    NR_OPS, MM_ENDLESS, MM_STUCK, mm_alone, mm_at_rest, mm_begin, mm_check, mm_drain, mm_ghost, mm_hash, mm_may, mm_stuck, mm_world,
+    mm_world_begin, mm_world_of,
 )
 
 OPS = ("switch", "tick", "idle_enter", "idle_exit", "online", "offline", "begin", "poll", "wait", "wait_timed", "expedite", "defer",
@@ -312,6 +313,10 @@ cdef class Search:
                 self.drained += 1
             elif mm_stuck():
                 world.ghost.harm = MM_STUCK
+            else:
+                mm_alone()
+                if world.ghost.harm != MM_ENDLESS:
+                    world.ghost.harm = 0                # the search comes to it, and says how
             if world.ghost.harm:
                 self.harm = world.ghost.harm
                 return True
@@ -365,6 +370,8 @@ cdef class Search:
 
     def settle(self):
         """From the state at hand: everybody ends what he is at, and a fair schedule follows. The harm, if there is any."""
+        if not world.ghost.harm and not mm_at_rest():
+            mm_alone()
         if not world.ghost.harm:
             mm_drain()
         self.harm = world.ghost.harm

@@ -67,5 +67,6 @@ cdef void mm_begin(int thread, int op) noexcept nogil
 cdef void mm_check() noexcept nogil                     # sets ghost.harm
 cdef bint mm_at_rest() noexcept nogil                   # nobody is in an operation, but for who sleeps in one
 cdef bint mm_stuck() noexcept nogil                     # somebody is, and nobody who is can go on
+cdef void mm_alone() noexcept nogil                     # if one thread alone can go on in its operation, it must not do so for ever
 cdef void mm_drain() noexcept nogil                     # a fair schedule: from mm_at_rest(), every waiter must be released
 cdef uint64_t mm_hash() noexcept nogil

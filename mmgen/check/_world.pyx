@@ -458,6 +458,27 @@ cdef bint finish(int t) noexcept nogil:
     return False
 
 
+# Where only one thread can go on in its operation, it ends that, or lets another go on: it does not go round for ever.
+cdef void mm_alone() noexcept nogil:
+    cdef int t, who = MM_NOBODY, _i
+    if steps.buffered:
+        return                          # others may be waiting for its stores
+    for t in range(steps.nr_threads):
+        if mm_enabled(t):
+            if who != MM_NOBODY:
+                return
+            who = t
+    for _i in range(LONGEST):
+        if who == MM_NOBODY or world.ghost.harm or not mm_enabled(who):
+            return
+        mm_step(who)
+        mm_check()
+        for t in range(steps.nr_threads):
+            if t != who and mm_enabled(t):
+                return
+    world.ghost.harm = MM_ENDLESS
+
+
 cdef bint run(int t, int op) noexcept nogil:
     world.ghost.ops_left = 1
     mm_begin(t, op)

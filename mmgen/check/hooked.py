@@ -66,6 +66,11 @@ EDITS: dict[str, list[Edit]] = {
              "before = load_u64(&g.generation, memory_order_acquire)\nseen = load_u64(&g.pending, memory_order_relaxed)\n" + SWAP
              + "while (load_u64(&g.generation, memory_order_acquire) ^ before) & 1:\n    sched_yield()",
              declare="cdef uint64_t before")],
+    "hold-spins": [
+        Edit("hold", SWAP + HELD_WAIT,
+             "at_first = load_u64(&g.generation, memory_order_acquire)\nseen = load_u64(&g.pending, memory_order_relaxed)\n" + SWAP
+             + "while (load_u64(&g.generation, memory_order_acquire) ^ at_first) & 1:\n    pass",
+             declare="cdef uint64_t at_first")],
     "no-parity-wait": [Edit("hold", HELD_WAIT, "pass")],
     "counts-unswitched": [
         Edit("mm_gen_tick_wanted", "if switches == prev:\n    return impatient(g, c, gen)", "pass")],
