@@ -1,8 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True, auto_pickle=False
 """The search: every order of all steps, breadth first, so that what it finds first is shortest.
 
-A state is memory, the threads' stacks and the ghost; it is known by a 64-bit hash (of memory, and of what each thread has read in its
-operation: the rest follows from these). Kept of each state are its hash, the state before it and the choice that led on: five bytes
+A state is memory, the threads' stacks and the ghost; it is known by a hash of these, of 63 bits, but for what follows from the
+rest or is never read again. Kept of each state are its hash, the state before it and the choice that led on: five bytes
 and a table's slot. A state is made again by going there: breadth first, the states of one depth come in the order of their
 paths, so most of the way is the way to the state before, and a copy of each state on it is at hand.
 """
