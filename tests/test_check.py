@@ -38,7 +38,7 @@ def test_the_protocol_closes(bounds):
     assert not result.harm
     assert result.script == ()
     assert result.transitions >= result.states - 1 > 0
-    assert result.drained > 0
+    assert result.drained > 1                  # not the first state alone
 
 
 @pytest.mark.once
