@@ -1,4 +1,5 @@
 import enum
+import re
 
 from mmgen._domain import MmGen
 from typing_extensions import Buffer
@@ -12,7 +13,9 @@ class Op(enum.IntEnum):
     ONLINE = 5
     OFFLINE = 6
 
+CHANGED: str
 LAYOUT: str
 ORDER: str
+PAIR: re.Pattern[str]
 
 def run(gen: MmGen, ops: Buffer, /) -> int: ...

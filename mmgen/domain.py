@@ -11,7 +11,6 @@
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 import weakref
@@ -31,9 +30,8 @@ from mmgen.stall import StallReport, logger, report
 from mmgen.stats import CpuCounters, DomainStats, Holdout
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from mmgen.capi import Interface
+    from typing_extensions import Buffer
 
 __all__ = [
     "Callback", "ClosedError", "Cookie", "Cpu", "CpuCounters", "DomainStats", "DriverlessError", "FullError", "Holdout", "MmGen", "Mode",

@@ -15,6 +15,7 @@ from building import HEADER
 from mmgen import Op, _capi
 from mmgen.capi import Api
 
+ROOT = Path(__file__).parents[1]
 ENTRANCES = Path(__file__).parent / "entrances"
 PACKAGE = Path(mmgen.__file__).parent
 pytestmark = pytest.mark.unsanitized("compiles other modules, without the sanitizer")
@@ -27,8 +28,7 @@ def fields():
     found = []
     for file, name in (("_core", "mm_cpu"), ("_core", "mm_callback"), ("_core", "mm_gen"), ("_batch", "mm_op")):
         body = re.search(rf"^cdef struct {name}:.*?\n((?:    .*\n)+)", (PACKAGE / f"{file}.pxd").read_text(), re.MULTILINE)[1]
-        for line in body.splitlines():
-            line = line.split("#")[0].strip()
+        for line in re.sub(r" *#.*", "", body).splitlines():
             field = re.search(r"\(\*(\w+)\)", line) or re.search(r"(\w+)(\[\d+\])?$", line)
             found += [(name, field[1])] if not field[1].startswith("pad") else []
     return found
@@ -124,7 +124,7 @@ def test_ctypes_has_the_table_of_the_header():
              "size_t": ctypes.c_size_t, "uint64_t *": ctypes.POINTER(ctypes.c_uint64)}
 
     def kind(c):
-        return kinds[c] if c in kinds else ctypes.c_void_p
+        return kinds.get(c, ctypes.c_void_p)            # a pointer
 
     functions = [field for field in Api._fields_ if field[0].startswith("mm_")]
     assert {name: (function._restype_, list(function._argtypes_)) for name, function in functions} == {
@@ -250,6 +250,31 @@ def test_rust(tmp_path):
     assert gen.generation == 2
 
 
+def shown(language):
+    """The only block of code in that language in the document."""
+    code, = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs" / "embedding.md").read_text(), re.MULTILINE | re.DOTALL)
+    return code
+
+
+def test_what_the_document_shows_in_cython(tmp_path):
+    gen = mmgen.MmGen(1)
+    building.cython(tmp_path, "document", "# cython: language_level=3\n" + shown("cython")).turn(gen, 0)
+    assert gen.cpu(0).switches == 1
+
+
+def test_what_the_document_shows_in_c(tmp_path):
+    module = building.c(tmp_path, "document", shown("c") + """
+static PyMethodDef methods[] = {{"turn", turn, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "document", NULL, -1, methods, NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_document(void) { return PyModule_Create(&module); }
+""")
+    gen = mmgen.MmGen(1)
+    module.turn(gen.capsule)
+    assert gen.cpu(0).switches == 1
+    with pytest.raises(TypeError, match="is not the capsule"):
+        module.turn(gen)
+
+
 def test_ctypes():
     with mmgen.MmGen(2) as gen:
         address, api, domain = gen.ctypes
@@ -295,7 +320,7 @@ def patched(directory, file, old, new):
 
 
 @pytest.mark.parametrize(("file", "old", "new", "says"), [
-    ("_capi.pxd", "MMGEN_ABI = 1 ", "MMGEN_ABI = 99 ", "compiled for mmgen's ABI 99; the installed mmgen has ABI 1: compile the module again"),
+    ("_capi.pxd", "MMGEN_ABI = 1 ", "MMGEN_ABI = 99 ", "compiled for mmgen's ABI 99; the installed mmgen has ABI 1"),
     ("_core.pxd", "    atomic_u64 nr_kicks", "    uint64_t more\n    atomic_u64 nr_kicks",
      r"compiled for mm_gen, mm_cpu and mm_callback of 256, 72 and 24 bytes; in the installed mmgen they have 256, 64 and 24"),
 ], ids=["number", "size"])

@@ -107,7 +107,7 @@ def test_an_example_is_short(example):
 
 
 def test_every_example_has_a_readme():
-    assert EXAMPLES == sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+    assert sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir()) == EXAMPLES
     assert len(EXAMPLES) >= 4
 
 
