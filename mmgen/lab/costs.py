@@ -1,0 +1,30 @@
+"""What things cost on the machine that is simulated."""
+from dataclasses import astuple, dataclass, fields
+
+from mmgen._arguments import whole
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Virtual ns, whole numbers from 0 to 10**9. docs/lab.md says where the defaults come from: measure your own machine's."""
+
+    line: int = 100
+    """a cache line comes from the CPU that wrote it last"""
+    atomic: int = 2
+    """an atomic on a line that the CPU has"""
+    fence: int = 17
+    """a full fence"""
+    ipi: int = 10_600
+    """from sending an IPI until it is answered"""
+    interrupt: int = 2_000
+    """what the CPU that it interrupts loses"""
+    look: int = 10
+    """to look at another CPU's line in a scan of all: the transfers overlap"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, whole(getattr(self, field.name), field.name, 0, 10**9))
+
+    def plan(self) -> dict[str, int]:
+        """For the virtual machine."""
+        return dict(zip((field.name for field in fields(self)), astuple(self), strict=True))

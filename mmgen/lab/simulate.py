@@ -1,0 +1,177 @@
+"""One case in virtual time, and its result."""
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mmgen._arguments import shown, whole
+from mmgen._latency import Latency
+from mmgen.lab._virtual import Virtual
+from mmgen.lab.costs import Costs
+from mmgen.lab.load import Load, interval
+from mmgen.lab.policies import POLICIES, Generation, Policy
+
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+# What __mmdrop gives back at last: struct mm_struct (some 1,400 bytes) and the top page of the page tables.
+MM_BYTES = 1_408 + 4_096
+
+Show = Callable[[float, float], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is simulated. ValueError for what is out of range, TypeError for what is of a wrong type."""
+
+    cpus: int = 64
+    """1 to 65,536"""
+    hz: int = 250
+    """ticks a second on each CPU that is not idle, 1 to 10,000; their phases are spread over the period"""
+    seconds: float = 1.0
+    """of virtual time, 10**-6 to 10**5"""
+    policy: Policy = Generation()
+    load: Load = Load()
+    costs: Costs = Costs()
+    seed: int = 0
+    """of numpy's PCG64, 0 to 2**64 - 1: the same seed, the same result"""
+    mm_bytes: int = MM_BYTES
+    """what an mm that is not freed yet takes, for the figures of memory held; 0 to 10**9"""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("cpus", 1, 65_536), ("hz", 1, 10_000), ("seed", 0, 2**64 - 1), ("mm_bytes", 0, 10**9)):
+            object.__setattr__(self, name, whole(getattr(self, name), name, least, most))
+        object.__setattr__(self, "seconds", interval(self.seconds, "seconds", 1e-6, 1e5))
+        for name, kinds in (("policy", tuple(POLICIES.values())), ("load", Load), ("costs", Costs)):
+            if not isinstance(getattr(self, name), kinds):
+                raise TypeError(f"{name}={shown(getattr(self, name))} is of type {type(getattr(self, name)).__name__}: not one of mmgen.lab's")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return dataclasses.asdict(self) | {"policy": {"name": self.policy.name} | dataclasses.asdict(self.policy)}
+
+
+class UseAfterFree(Exception):  # noqa: N818 - it is what it is called
+    """An mm was freed while a CPU used it, or used after: which mm (as they were forked, from 0: init_mm), which CPU, when."""
+
+    def __init__(self, mm: int, cpu: int, ns: int) -> None:
+        super().__init__(mm, cpu, ns)
+        self.mm, self.cpu, self.ns = mm, cpu, ns
+
+    def __str__(self) -> str:
+        return f"mm {self.mm} was freed while CPU {self.cpu} uses it, at {self.ns} ns"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a case. Rates are of virtual seconds, times virtual ns, but those that say wall."""
+
+    case: Case
+    seconds: float
+    """virtual, that were simulated"""
+    switches: int
+    """context switches, to kernel threads and the idle task too"""
+    ticks: int
+    events: int
+    """what else happened: tasks and idle spells that ended, IPIs, exits, hotplug"""
+    atomics: int
+    """of the policy, on mm_count or in the domain"""
+    lines: int
+    """cache lines that came from another CPU for that"""
+    ipis: int
+    overhead_ns: int
+    """what all that took, on all CPUs together"""
+    exits: int
+    """processes whose last task exited"""
+    frees: int
+    """mms freed"""
+    held: int
+    """mms of exited processes, not freed at the end"""
+    held_peak: int
+    held_mean: float
+    hotplugs: int
+    generations: int
+    grace_periods: int
+    """waits that ended: under a generation policy, the frees"""
+    use_after_frees: int
+    first_use_after_free: tuple[int, int, int] | None
+    """(mm, CPU, ns)"""
+    latencies: tuple[tuple[int, int, int], ...]
+    """from exit to free, a histogram: (least ns, width, number)"""
+    latency_percentiles_ns: dict[str, int | None]
+    """p50, p90, p99 to 1/64 of themselves, max exactly"""
+    wall_s: float = field(compare=False)
+    """how long the simulation took"""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """A second, on all CPUs together."""
+        names = ("switches", "atomics", "lines", "ipis", "exits", "frees", "generations", "grace_periods")
+        return {f"{name}_per_s": getattr(self, name) / self.seconds if self.seconds else 0.0 for name in names}
+
+    @property
+    def overhead_ns_per_switch(self) -> float:
+        """What the policy took, for each switch."""
+        return self.overhead_ns / self.switches if self.switches else 0.0
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """The simulation's own: CPU-ticks, and events of all kinds, in a second of wall time."""
+        wall = self.wall_s or float("inf")
+        return {"cpu_ticks_per_wall_s": self.ticks / wall, "events_per_wall_s": (self.ticks + self.events) / wall}
+
+    def histogram(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The latencies as an array of rows (least ns, width, number)."""
+        return np.array(self.latencies, dtype=np.int64).reshape(-1, 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: every figure under its name, and those that follow from others."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "case"}
+        held = {f"held_bytes{which}": getattr(self, f"held{which}") * self.case.mm_bytes for which in ("", "_peak", "_mean")}
+        more = self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
+        return {"case": self.case.to_dict()} | plain | more
+
+
+def simulate(case: Case | None = None, /, *, keep_going: bool = False, show: Show = lambda done, seconds: None, **fields: Any) -> Result:
+    """Simulate `case`, or Case(**fields); its result.
+
+    keep_going: count uses after free; without it the first is raised, as UseAfterFree.
+    show(share that is done, virtual seconds) is called every 10 ms or so. Ctrl-C raises KeyboardInterrupt within 50 ms, with the result so
+    far as its argument.
+    Raises MemoryError; ValueError and TypeError as Case. Thread-safety: as many at a time as you like.
+    """
+    if case is not None and (fields or not isinstance(case, Case)):
+        raise TypeError(f"case={shown(case)}: a mmgen.lab.Case and nothing else, or a Case's fields")
+    return run(Case(**fields) if case is None else case, keep_going, show)
+
+
+def run(case: Case, keep_going: bool, show: Show, fast: bool = True) -> Result:
+    """As simulate(). fast: take the short way where there is one, to the same result."""
+    end_ns = round(case.seconds * 1e9)
+    begin = time.perf_counter()
+    machine = Virtual(case.cpus, 10**9 // case.hz, end_ns, case.costs.plan(), case.load.plan(), case.policy.plan(),
+                      np.random.PCG64(case.seed), keep_going, fast)
+    try:
+        while not machine.go_on():
+            show(machine.now_ns / end_ns, machine.now_ns / 1e9)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(result(case, machine, time.perf_counter() - begin)) from interrupt
+    if machine.bad and not keep_going:
+        raise UseAfterFree(*machine.bad)
+    return result(case, machine, time.perf_counter() - begin)
+
+
+def result(case: Case, machine: Virtual, wall_s: float) -> Result:
+    """The figures of `machine`."""
+    counts = machine.counts
+    latency: Latency = machine.latencies
+    held, held_peak, held_ns = machine.held
+    return Result(
+        case=case, seconds=machine.now_ns / 1e9, switches=counts["switches"], ticks=counts["ticks"], events=counts["events"],
+        atomics=counts["atomics"], lines=counts["lines"], ipis=counts["ipis"], overhead_ns=counts["overhead_ns"], exits=counts["exits"],
+        frees=counts["frees"], held=held, held_peak=held_peak, held_mean=held_ns / machine.now_ns if machine.now_ns else 0.0,
+        hotplugs=counts["hotplugs"], generations=machine.generation,
+        grace_periods=counts["frees"] if isinstance(case.policy, Generation) else 0, use_after_frees=counts["use_after_frees"],
+        first_use_after_free=machine.bad, latencies=tuple(latency.buckets()),
+        latency_percentiles_ns={name: latency.percentile_ns(percent) for name, percent in PERCENTILES.items()}, wall_s=wall_s)
