@@ -166,7 +166,7 @@ cdef void free_mm(lab_machine *m, uint32_t mm) noexcept nogil:
     mm_latency_record(v.latency, took)
     if before & MM_WAITER:
         pause = v.load.life_ns
-        if took == 0 and pause == 0:
+        if mm == v.exiting and pause == 0:
             pause = v.period                    # or time would never pass
         if pause == 0:
             v.due += 1
@@ -212,7 +212,9 @@ cdef void exit_mm(virtual *v, uint32_t cpu, uint32_t mm, uint32_t state) noexcep
     v.held += 1
     v.held_peak = max(v.held_peak, v.held)
     v.n.exits += 1
+    v.exiting = mm
     v.m.policy.exit_mmap(&v.m, cpu, mm)
+    v.exiting = NOBODY
 
 
 cdef void no_memory(lab_machine *m) noexcept nogil:
@@ -229,7 +231,7 @@ cdef bint account_begin(virtual *v, uint32_t nr_mms) noexcept nogil:
     v.m.looked = looked
     v.m.fenced = fenced
     v.m.no_memory = no_memory
-    v.free_mms = NOBODY
+    v.free_mms = v.exiting = NOBODY
     v.pending_owner = v.lock_owner = v.opener = NOBODY
     v.most_wait = v.m.nr_cpus * (v.costs.line + v.costs.atomic)
     v.mms = <lab_mm *>realloc(NULL, <size_t>nr_mms * sizeof(lab_mm))

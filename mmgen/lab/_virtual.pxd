@@ -9,7 +9,7 @@ from mmgen.lab._wheel cimport lab_queue, lab_wheel
 cdef enum:
     CPU_USER, CPU_KTHREAD, CPU_IDLE, CPU_DYING, CPU_OFFLINE         # lab_cpu.state
     MM_EXITED = 1, MM_FREED = 2, MM_WAITER = 4                      # lab_mm.state: bits
-    FIXED, EXPONENTIAL, BURSTY                                      # lab_load.distribution
+    FIXED = 0, EXPONENTIAL = 1, BURSTY = 2                          # lab_load.distribution
 
 cdef struct lab_mm:                 # 40 bytes
     int64_t busy                    # its count's line: until when it is on its way to whoever asked last
@@ -60,6 +60,7 @@ cdef struct virtual:
     # The account.
     lab_mm *mms
     uint32_t nr_mms, room, free_mms, serial
+    uint32_t exiting                # the mm whose exit this is, until exit_mmap() returns
     int64_t pending_busy, lock_busy
     uint32_t pending_owner, lock_owner, opener
     uint64_t held, held_peak
