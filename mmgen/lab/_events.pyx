@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True
-"""The virtual machine's events, in order of time; at one time waiters, IPIs and hotplug come before switches, by CPU, and those before ticks.
+"""The virtual machine's events, in order of time; at one time waiters, IPIs and hotplug come before tasks' ends, and those before ticks.
 
 Ticks need no queue: in each period every CPU ticks once, in turn, so the next tick is the next CPU's, whether or not it runs.
 """

@@ -2,7 +2,6 @@
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from mmgen._arguments import shown
@@ -46,7 +45,7 @@ def given(o: argparse.Namespace, kind: type, names: tuple[str, ...] | None = Non
     return {name: getattr(o, name) for name in fields if getattr(o, name) is not None}
 
 
-def switches(text: str | None) -> Mapping[str, float | None]:
+def switches(text: str | None) -> dict[str, float | None]:
     """--switch-us: a number, or `tick`."""
     if text is None:
         return {}

@@ -31,9 +31,9 @@ class Case:
     """ticks a second on each CPU that is not idle, 1 to 10,000; their phases are spread over the period"""
     seconds: float = 1.0
     """of virtual time, 10**-6 to 10**5"""
-    policy: Policy = Generation()
-    load: Load = Load()
-    costs: Costs = Costs()
+    policy: Policy = field(default_factory=Generation)
+    load: Load = field(default_factory=Load)
+    costs: Costs = field(default_factory=Costs)
     seed: int = 0
     """of numpy's PCG64, 0 to 2**64 - 1: the same seed, the same result"""
     mm_bytes: int = MM_BYTES
@@ -44,8 +44,9 @@ class Case:
             object.__setattr__(self, name, whole(getattr(self, name), name, least, most))
         object.__setattr__(self, "seconds", interval(self.seconds, "seconds", 1e-6, 1e5))
         for name, kinds in (("policy", tuple(POLICIES.values())), ("load", Load), ("costs", Costs)):
-            if not isinstance(getattr(self, name), kinds):
-                raise TypeError(f"{name}={shown(getattr(self, name))} is of type {type(getattr(self, name)).__name__}: not one of mmgen.lab's")
+            value = getattr(self, name)
+            if not isinstance(value, kinds):
+                raise TypeError(f"{name}={shown(value)} is of type {type(value).__name__}: not one of mmgen.lab's")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
