@@ -93,8 +93,8 @@ def text(r: Result) -> str:
     memory = r.to_dict()
     latency = "  ".join(f"{name} {duration(None if ns is None else ns / 1e6)}" for name, ns in r.latency_percentiles_ns.items())
     lines = [
-        f"{policy_text(case.policy)}: {case.cpus} CPU{'s' * (case.cpus != 1)} at {case.hz} Hz for {r.seconds:g} s, {load.kind} that run {tasks}, "
-        f"seed {case.seed}",
+        f"{policy_text(case.policy)}: {case.cpus} CPU{'s' * (case.cpus != 1)} at {case.hz} Hz for {r.seconds:g} s, "
+        f"{load.kind} that run {tasks}, seed {case.seed}",
         f"  context switches {rates['switches_per_s']:>15,.0f} a second",
         f"  atomics          {rates['atomics_per_s']:>15,.0f} a second",
         f"  line transfers   {rates['lines_per_s']:>15,.0f} a second",
@@ -118,5 +118,6 @@ def text(r: Result) -> str:
 
 def policy_text(chosen: Policy) -> str:
     """The policy and what was chosen of it."""
-    options = [f"{field.name} {value}" for field in dataclasses.fields(chosen) if (value := getattr(chosen, field.name)) not in (None, False)]
+    values = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+    options = [f"{name} {value}" for name, value in values.items() if value not in (None, False)]
     return f"{chosen.name} ({', '.join(options)})" if options else chosen.name

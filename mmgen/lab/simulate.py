@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 from mmgen._arguments import shown, whole
 from mmgen._latency import Latency
 from mmgen.lab._virtual import Virtual
