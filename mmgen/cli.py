@@ -267,8 +267,8 @@ def add_lab(commands: Any) -> None:
     p.add_argument("--patience", type=int, metavar="N", help="generation, kick: ticks before the holdouts are interrupted (default 4)")
     p.add_argument("--continuous", action="store_true", default=None, help="generation: count also while nobody waits")
     p.add_argument("--trim", action="store_true", default=None, help="shootdown: a CPU that switches away leaves mm_cpumask")
-    p.add_argument("--broken", metavar="NAME", help="a broken variant, which must be found out: refcount: no-grab; shootdown: unfixed-hotplug, no-ipi; "
-                   "generation: one-increment, idle-keeps")
+    p.add_argument("--broken", metavar="NAME", help="a broken variant, which must be found out; refcount: no-grab; "
+                   "shootdown: unfixed-hotplug, no-ipi; generation: one-increment, idle-keeps")
     p.add_argument("--cost", action="append", metavar="NAME=NS",
                    help="what line, atomic, fence, ipi, interrupt or look costs; may be given for each")
     p.add_argument("--mm-bytes", type=int, metavar="N", help="of an mm that is held (default 5504)")
