@@ -19,7 +19,8 @@ from mmgen import cli
 pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
 
 # What bounds a run's time: every command that is valid gets these, last, so that they count. A command that is not in here fails a test.
-BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-states", "200"], "torture": ["--minutes", "0.0005"]}
+BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-states", "200"], "torture": ["--minutes", "0.0005"],
+           "lab simulate": ["--seconds", "0.00001", "--waiters", "3"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70)]}
 WRITES = {"--json", "--test"}
@@ -28,9 +29,17 @@ STATUSES = {0, 1, 2, 3, 130}
 
 @functools.cache
 def commands():
-    """{name: its parser}, from the command's own."""
-    (action,) = [action for action in cli.command()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {name: parser for name, parser in action.choices.items() if not (SANITIZER and name == "check")}     # it switches stacks
+    """{name: its parser}, from the command's own; of a command that has commands, those."""
+    return {name: parser for name, parser in below(cli.command()) if not (SANITIZER and name == "check")}       # it switches stacks
+
+
+def below(parser, names=()):
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in inner:
+        for name, command in action.choices.items():
+            yield from below(command, (*names, name))
+    if not inner:
+        yield " ".join(names), parser
 
 
 def test_every_command_is_bounded():
@@ -85,7 +94,7 @@ def values(action, files):
 @st.composite
 def command_lines(draw, files):
     name = draw(st.sampled_from(sorted(commands())))
-    argv = [name]
+    argv = name.split()
     actions = [action for action in commands()[name]._actions if action.option_strings or action.dest != "help"]
     for action in draw(st.lists(st.sampled_from(actions), max_size=5)):
         option = draw(st.sampled_from(action.option_strings)) if action.option_strings else None

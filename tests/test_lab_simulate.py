@@ -187,7 +187,7 @@ print((most - before) / n)
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
 @pytest.mark.unsanitized("measures memory, of which a sanitizer takes much")
 @pytest.mark.parametrize("policy", ["Refcount()", "Shootdown()", "Generation()", "Generation(idle='kick')"])
-@pytest.mark.parametrize("load", ["Load(switch_us=None, waiters=1, mms=1)", "Load(switch_us=1000, mms=1, idle=0.1)"], ids=["ticks", "tasks"])
+@pytest.mark.parametrize("load", ["Load(switch_us=None, waiters=1)", "Load(switch_us=1000, idle=0.1)"], ids=["ticks", "tasks"])
 def test_below_200_bytes_a_cpu(python, policy, load):
     out = python(RSS, policy, load)
     assert out.returncode == 0, out.stderr

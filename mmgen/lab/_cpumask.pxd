@@ -3,13 +3,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 cdef enum:
-    FEW = 5
+    FEW = 3
 
-cdef struct lab_mask:               # 40 bytes, all 0: empty
+cdef struct lab_mask:               # 24 bytes, all 0: empty
     uint64_t *bits                  # NULL while there are few
     uint32_t nr
     uint32_t few[FEW]
-    uint32_t pad
 
 cdef inline bint mask_has(const lab_mask *mask, uint32_t cpu) noexcept nogil:
     cdef uint32_t i

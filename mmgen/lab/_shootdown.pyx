@@ -24,7 +24,7 @@ cdef lab_mask *mask_of(lab_machine *m, uint32_t mm) noexcept nogil:
     cdef uint32_t nr
     cdef lab_mask *masks
     if mm >= s.nr:
-        nr = mm + mm // 2 + 64 if s.nr else mm + 64
+        nr = mm + mm // 2 + 64
         masks = <lab_mask *>realloc(s.masks, <size_t>nr * sizeof(lab_mask))
         if masks is NULL:
             m.no_memory(m)
@@ -142,10 +142,12 @@ SHOOTDOWN.forget = forget
 SHOOTDOWN.end = end
 
 
-cdef bint shootdown_begin(lab_machine *m, bint trim, uint32_t broken) noexcept nogil:
+cdef bint shootdown_begin(lab_machine *m, bint trim, uint32_t broken, uint32_t nr_mms) noexcept nogil:
     cdef shootdown *s = <shootdown *>calloc(1, sizeof(shootdown))
     if s is NULL:
         return False
+    s.masks = <lab_mask *>calloc(nr_mms, sizeof(lab_mask))
+    s.nr = nr_mms if s.masks is not NULL else 0
     s.trim = trim
     s.broken = broken
     m.policy = &SHOOTDOWN

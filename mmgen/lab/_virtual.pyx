@@ -135,5 +135,5 @@ cdef bint begin_policy(virtual *v, policy):
         refcount_begin(&v.m, policy[1])
         return True
     if policy[0] == "shootdown":
-        return shootdown_begin(&v.m, policy[1], policy[2])
+        return shootdown_begin(&v.m, policy[1], policy[2], v.room)
     return generation_begin(&v.m, policy[1], policy[2], policy[3], policy[4])

@@ -1,0 +1,92 @@
+"""The lab with hostile arguments: a documented error that says what is wrong, or a simulation."""
+import dataclasses
+
+import pytest
+from hostile import Hostile, World, elsewhere, examples, hostile, no_hang  # noqa: F401 - the fixtures
+from hypothesis import given
+from hypothesis import strategies as st
+from mmgen import lab
+
+pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
+
+CLASSES = {"Case": lab.Case, "Load": lab.Load, "Costs": lab.Costs, "Refcount": lab.Refcount, "Shootdown": lab.Shootdown,
+           "Generation": lab.Generation}
+FIELDS = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in CLASSES.items()}
+# What a simulation would take long with is cut short, by its own progress.
+SLICES = 3
+
+
+class Enough(Exception):  # noqa: N818 - it is no error
+    """It has run long enough."""
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World("idle")
+    yield world
+    world.end()
+
+
+def judged(call):
+    """What `call` returns, or None: it raised what is documented, and said something."""
+    try:
+        return call()
+    except (TypeError, ValueError, MemoryError, lab.UseAfterFree) as error:
+        message = str(error)
+        assert message.strip()
+        assert "Exceeds the limit" not in message
+        assert "\n" not in message
+        assert len(message) < 400
+    except (Hostile, ZeroDivisionError, KeyboardInterrupt, Enough):
+        pass                                            # an object's own, passed on
+
+
+def brief():
+    left = [SLICES]
+
+    def show(done, seconds):
+        left[0] -= 1
+        if not left[0]:
+            raise Enough
+    return show
+
+
+@examples(300)
+@given(name=st.sampled_from(sorted(CLASSES)), data=st.data())
+def test_a_constructor(world, name, data):
+    settings = data.draw(st.dictionaries(st.sampled_from(FIELDS[name]), hostile, max_size=3))
+    made = judged(lambda: CLASSES[name](**{field: world.value(spec) for field, spec in settings.items()}))
+    if made is None:
+        return
+    assert made == CLASSES[name](**vars(made))          # what it has become fits, too
+    if name == "Load":
+        judged(lambda: lab.simulate(cpus=2, seconds=0.0001, load=made, show=brief()))
+    elif name == "Costs":
+        judged(lambda: lab.simulate(cpus=2, seconds=0.001, costs=made, load=lab.Load(waiters=1), show=brief()))
+    elif name != "Case":
+        judged(lambda: lab.simulate(cpus=2, seconds=0.001, policy=made, load=lab.Load(exits=0.1, idle=0.1), show=brief()))
+
+
+@examples(200)
+@given(settings=st.dictionaries(st.sampled_from(FIELDS["Case"]), hostile, max_size=3), case=st.one_of(st.none(), hostile),
+       keep_going=st.booleans())
+def test_a_simulation(world, settings, case, keep_going):
+    values = {name: world.value(spec) for name, spec in settings.items()}
+    result = judged(lambda: lab.simulate(case if case is None else world.value(case), keep_going=keep_going, show=brief(),
+                                         **{"seconds": 0.001} | values))
+    if result is not None:
+        assert result.to_dict()
+    assert lab.simulate(cpus=1, seconds=0.001).ticks == 1
+
+
+@examples(60)
+@given(show=hostile)
+def test_what_it_is_to_show_to(world, show):
+    judged(lambda: lab.simulate(cpus=64, hz=10_000, seconds=0.5, load=lab.Load(switch_us=50), show=world.value(show)))
+    assert lab.simulate(cpus=1, seconds=0.001).ticks == 1
+
+
+@examples(60)
+@given(values=st.lists(hostile, max_size=4))
+def test_a_use_after_free(world, values):
+    judged(lambda: str(lab.UseAfterFree(*(world.value(value) for value in values))))
