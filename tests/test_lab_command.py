@@ -18,8 +18,10 @@ SIMULATE = ["lab", "simulate"]
 def test_the_report():
     out = mmgen(*SIMULATE, "--cpus", 8, "--seconds", 0.2, "--hz", 1000, "--exits", 0.1, "--idle", 0.2, "--hotplug-per-s", 100)
     assert (out.returncode, out.stderr) == (0, "")
-    assert out.stdout.startswith("generation (idle drop, patience 4): 8 CPUs at 1000 Hz for 0.2 s, processes that run 100 us (exponential), seed 0")
-    for line in ("context switches", "atomics", "line transfers", "IPIs", "overhead", "exits", "mms held", "exit to free", "generations", "hotplug"):
+    assert out.stdout.startswith(
+        "generation (idle drop, patience 4): 8 CPUs at 1000 Hz for 0.2 s, processes that run 100 us (exponential), seed 0\n")
+    for line in ("context switches", "atomics", "line transfers", "IPIs", "overhead", "exits", "mms held", "exit to free", "generations",
+                 "hotplug"):
         assert re.search(rf"^  {line} .*\d", out.stdout, re.MULTILINE)
     assert re.search(r"simulated in .* s: [\d.,]+ M CPU-ticks and [\d.,]+ M events a second$", out.stdout)
 

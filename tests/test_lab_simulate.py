@@ -110,7 +110,7 @@ def test_bursts_are_bursts():
 
 
 def test_a_shared_count_bounds_the_rate_and_nothing_else_does():
-    """As many threads as CPUs, each switch into idle and out of it: under refcount the count's line is handed on 1 / (line + atomic) times."""
+    """As many threads as CPUs, each switch into idle and out of it: the count's line is handed on every line + atomic ns, and no faster."""
     load = Load(kind="threads", mms=1, switch_us=1.6, idle=1.0, idle_us=1.6)
     counted = simulate(cpus=192, seconds=0.005, policy=Refcount(), load=load, costs=Costs(line=1000))
     assert counted.rates["switches_per_s"] == pytest.approx(1e9 / 1002, rel=0.05)
