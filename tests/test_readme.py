@@ -1,5 +1,6 @@
 """What the documents show, runs."""
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ def test_an_example_runs(code, python):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*/*.py")), ids=lambda path: path.parent.name)
 def test_an_example_directory_runs(script, python):
-    result = python(script.read_text())
+    code = script.read_text()
+    if "import simpy" in code and not find_spec("simpy"):
+        pytest.skip("simpy is not installed")
+    result = python(code)
     assert result.returncode == 0, result.stderr
     assert result.stdout
     assert (script.parent / "README.md").is_file()
