@@ -19,6 +19,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
 from typing import Any, NoReturn, Self, SupportsIndex, cast
 
 import simpy
@@ -52,7 +53,7 @@ class SimCpu(Cpu):
         """Switch after each of `delays`, in the environment's time: the workload as a SimPy process, which ends with them.
 
         A switch that is due while the CPU idles or is offline is not made. interrupt() ends the process, and so does close().
-        Raises ClosedError; TypeError unless `delays` can be iterated. A delay that is negative, of 2**40 ticks or more, or no number
+        Raises ClosedError; TypeError unless `delays` can be iterated. A delay that is negative, longer than 2**40 ticks, or no number
         fails the process when its turn comes, with ValueError or TypeError.
         """
         self._sim._check_open()
@@ -99,8 +100,7 @@ class SimCpu(Cpu):
 
     def _leave_idle(self) -> None:                      # the end of `with cpu.idle():`
         super()._leave_idle()
-        if self.mode is Mode.RUNNING:
-            self._sim._ticks[self.index].begin()
+        self._sim._ticks[self.index].begin()
 
     def wait(self, timeout: float | None = None) -> bool:
         """RuntimeError unless timeout is 0: `with cpu.idle(): yield gen.grace_period()` waits, and counts this CPU as idle."""
@@ -114,7 +114,7 @@ class SimMmGen(MmGen):
     hz: ticks a second (0.001 to 1e9). unit: seconds in one unit of the environment's time (1e-15 to 1e9): 1e-3 if env.now is in ms.
     phases: how long after the domain was made, in the environment's time, each CPU has its first tick: 0 to less than a tick, one for
         all or one for each CPU (default: spread evenly over a tick). From there on each ticks once a tick while it runs, and where it
-        idles or is offline it does not; back again it goes on on its own grid.
+        idles or is offline it does not; back again it goes on on its own grid, at the very moment of a tick with that one.
     max_pending: how many callbacks may be pending (default: any number) before defer() raises FullError.
     kick: as MmGen's; it may call the CPUs, or start processes that do.
     online, continuous, increments, patience, first_generation, first_switches: as MmGen's.
@@ -122,7 +122,7 @@ class SimMmGen(MmGen):
     A grace period is over at the virtual moment at which its last generation opens, whoever opened it: a tick, or a CPU that goes
     idle or offline. Its events fire then, in the order of their cookies, and before them the callbacks that are due run; each in
     env.step(), as any event. What would sleep - wait(), wait_for(), wait_async(), barrier() and close() with a timeout - raises
-    RuntimeError. wait_latency is of the grace periods whose events fired, in the environment's time.
+    RuntimeError. wait_latency is of the grace periods whose events fired, in virtual ns.
 
     Raises ValueError, TypeError or IndexError for an argument that does not fit, MemoryError.
 
@@ -148,7 +148,7 @@ class SimMmGen(MmGen):
             raise TypeError(f"env={shown(env)} is of type {type(env).__name__}, not a simpy.Environment")
         hz = within("hz", hz, 1e-3, 1e9)
         unit = within("unit", unit, 1e-15, 1e9)
-        period = 1 / (hz * unit)
+        period = float(1 / (Fraction(repr(hz)) * Fraction(repr(unit))))         # as written: 1 / (250 * 1e-9) is not 4e6
         within("env.now", env.now, -MOST_TICKS * period, MOST_TICKS * period)
         firsts = [env.now + phase for phase in skew(phases, self.cpus, period)]
         # What __new__ has seen to is not given on: an iterable would be empty by now.
@@ -159,7 +159,6 @@ class SimMmGen(MmGen):
         self.period = period
         self._awaited: list[tuple[Cookie, int, float, simpy.Event]] = []        # a heap: (cookie, nr, when it was asked for, event)
         self._nr_events = itertools.count()
-        self._running_due = False                       # an event that runs callbacks is on its way
         self._ticks = [Tick(self, cpu, first) for cpu, first in enumerate(firsts)]
         for cpu, tick in enumerate(self._ticks):
             if self.cpu(cpu).mode is Mode.RUNNING:
@@ -182,21 +181,20 @@ class SimMmGen(MmGen):
 
     def _opened(self) -> None:
         """A generation may have opened: have what that ends happen at this moment, callbacks before the events that ask about them."""
-        first = None if self._running_due else self._first_callback()
+        first = self._first_callback()
         if first is not None and self.poll(first):
-            self._running_due = True
             # Not at once: who defers in a machine that idles, where it is over already, does not expect the call in its own.
             run = simpy.Event(self.env)
             run.callbacks.append(self._run_due)
             run.succeed()
         while self._awaited and self.poll(self._awaited[0][0]):
             cookie, _, begin, event = heapq.heappop(self._awaited)
+            # The histogram ends at 584 years, and an infinity would not round.
             self.wait_latency.record(round(min((self.env.now - begin) * self.unit * 1e9, 2.0**63)))
             if not event.triggered:                     # by somebody else
                 event.succeed(cookie)
 
     def _run_due(self, _: simpy.Event) -> None:
-        self._running_due = False
         self.run_callbacks()
 
     # ---- grace periods
@@ -233,7 +231,6 @@ class SimMmGen(MmGen):
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """RuntimeError, always: its time would not be the environment's. `yield gen.grace_period()` waits."""
-        to_ns(timeout)
         raise RuntimeError("wait_async() knows no virtual time: yield gen.grace_period()")
 
     def _sleep(self, cookie: Cookie, timeout_ns: int, record: bool = True) -> bool:
@@ -301,10 +298,10 @@ class Tick:
         self._pending = False
 
     def begin(self) -> None:
-        """The CPU runs, from now on."""
+        """The CPU runs, from now on: at this very moment, if it is one of the grid, it ticks."""
         if not self._pending:
             ticks = (self._gen.env.now - self._first) / self._gen.period
-            self._nr = max(self._nr, math.ceil(within("env.now, in ticks", ticks, -2 * MOST_TICKS, 2 * MOST_TICKS)))
+            self._nr = math.ceil(within("env.now, in ticks", ticks, -1, 2 * MOST_TICKS))
             self._schedule()
 
     def _schedule(self) -> None:
