@@ -30,7 +30,7 @@ def machine(run_ms):
                 holds[cpu.index] = published                        # and no longer what it held before
                 yield env.timeout(rng.expovariate(1 / run_ms))      # runs
                 assert not holds[cpu.index].freed
-            if not core.count:                                      # it was nobody else's turn
+            if not core.queue:                                      # it is nobody else's turn
                 holds[cpu.index] = None
                 cpu.idle_enter()
 
