@@ -25,7 +25,7 @@ FUNCTIONS = {"mm_gen_wait", "mm_gen_tick", "mm_gen_wake"}
 # The other modules: where they are fuzzed, or None where only mmgen itself calls them, with arguments that it has checked.
 MODULES = {
     "mmtrace": "test_fuzz_mmtrace.py", "cli": "test_fuzz_cli.py", "domain": "here", "machine": "here", "workload": "here", "stall": "here",
-    "check": "test_fuzz_check.py", "torture": "test_fuzz_cli.py",
+    "check": "test_fuzz_check.py", "simpy": "test_simpy.py", "torture": "test_fuzz_cli.py",
     "arrivals": None, "callbacks": None, "output": None, "perfetto": None, "progress": None, "run": None, "timeline": None,
 }
 # These wait, as they should, for a CPU that runs: they are called where none does.
