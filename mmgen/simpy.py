@@ -20,11 +20,15 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
-from typing import Any, NoReturn, Self, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, cast
 
 import simpy
+from mmgen import _snapshot
 from mmgen._arguments import real, shown
 from mmgen.domain import Callback, ClosedError, Cookie, Cpu, Holdout, MmGen, Mode, to_ns
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["SimCpu", "SimMmGen"]
 
@@ -160,15 +164,42 @@ class SimMmGen(MmGen):
         self._awaited: list[tuple[Cookie, int, float, simpy.Event]] = []        # a heap: (cookie, nr, when it was asked for, event)
         self._nr_events = itertools.count()
         self._ticks = [Tick(self, cpu, first) for cpu, first in enumerate(firsts)]
-        for cpu, tick in enumerate(self._ticks):
-            if self.cpu(cpu).mode is Mode.RUNNING:
-                tick.begin()
+        self._resume()
+
+    @classmethod
+    def restore(cls, state: "Buffer", /, **options: Any) -> Self:
+        """A new domain, on `env`, in the state that snapshot() gave. As MmGen.restore(), with env= and this class's options.
+
+        Ticks are not part of the state: the phases say when they come. ValueError for a domain that may grow, too.
+        """
+        words = memoryview(state).tobytes()
+        cpus, max_cpus, _ = _snapshot.shape(words)
+        if cpus != max_cpus:
+            raise ValueError(f"state: its domain of {cpus} CPUs may grow to {max_cpus}: a simulation's does not")
+        gen = cls(options.pop("env", None), cpus, online=0, **options)
+        _snapshot.load(gen, words)
+        gen._resume()
+        return gen
 
     # ---- CPUs
 
     def cpu(self, index: int, /) -> SimCpu:
         """The handle of CPU `index`, for any process of the simulation. IndexError if the domain has no such CPU."""
         return SimCpu(self, index)
+
+    def run(self, ops: "Buffer", /) -> int:
+        """Apply an array of operations at this moment, as MmGen.run(); what that ends happens, and CPUs that came back tick again."""
+        try:
+            return super().run(ops)
+        finally:
+            self._opened()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Every CPU that runs ticks."""
+        for index, tick in enumerate(self._ticks):
+            if self.cpu(index).mode is Mode.RUNNING:
+                tick.begin()
 
     def register(self) -> NoReturn:
         """RuntimeError, always: a simulation has no threads to register."""

@@ -2,6 +2,7 @@
 
 Times are in ms and ticks come at 250 Hz, once in 4 ms, unless a test says otherwise.
 """
+import array
 import asyncio
 import contextlib
 import gc
@@ -21,7 +22,7 @@ import simpy
 from hostile import FLOATS, INTS, ODD, Hostile, examples, hostile, no_hang  # noqa: F401 - a fixture
 from hypothesis import given
 from hypothesis import strategies as st
-from mmgen import Mode
+from mmgen import MmGen, Mode, Op
 from mmgen._arguments import shown
 from mmgen.simpy import SimCpu, SimMmGen
 
@@ -943,6 +944,68 @@ def test_a_number_fits_or_is_named(key, value):
         low, high = {"hz": (1e-3, 1e9), "unit": (1e-15, 1e9), "phases": (0, 4 - 1e-12)}[key]
         assert low <= value <= high
         assert gen.period > 0
+
+
+# ---- batches and checkpoints
+
+def test_a_batch_at_one_moment():
+    env, gen = domain(2)
+    fired = []
+
+    def updater():
+        yield gen.grace_period()
+        fired.append(env.now)
+
+    env.process(updater())
+    env.run(until=1)
+    assert gen.run(array.array("I", [0, Op.QUIESCENT, 1, Op.QUIESCENT] * 2)) == 2
+    env.run(until=1.5)
+    assert fired == [1]
+
+
+def test_cpus_that_a_batch_brings_back_tick_again():
+    env, gen = domain(2, phases=1.0)
+    gen.cpu(0).idle_enter()
+    gen.cpu(1).offline()
+    env.run(until=10)
+    event = gen.grace_period()
+    gen.run(array.array("I", [0, Op.IDLE_EXIT, 1, Op.ONLINE, 0, Op.SWITCH, 1, Op.SWITCH]))
+    gen.cpu(0).drive(itertools.repeat(1))
+    gen.cpu(1).drive(itertools.repeat(1))
+    env.run(until=30)
+    assert event.processed
+    with pytest.raises(IndexError, match="op 0: CPU 2 is out of range"):
+        gen.run(array.array("I", [2, Op.SWITCH]))
+
+
+def test_a_checkpoint_goes_on_as_the_simulation_does():
+    def history(env, gen):
+        found = []
+
+        def updater():
+            while True:
+                found.append((env.now, gen.generation))
+                yield gen.grace_period()
+
+        gen.cpu(0).drive(itertools.repeat(3))
+        gen.cpu(1).drive(itertools.repeat(5))
+        env.process(updater())
+        env.run(until=400)
+        return found, gen.snapshot()
+
+    env, gen = domain(2, phases=1.0)
+    gen.cpu(0).switch()
+    gen.start_poll()
+    env.run(until=200)                                  # 50 ticks
+    state = gen.snapshot()
+    other = simpy.Environment(initial_time=200)
+    restored = SimMmGen.restore(state, env=other, hz=gen.hz, unit=gen.unit, phases=1.0)
+    assert restored.snapshot() == state
+    assert history(other, restored) == history(env, gen)
+    with pytest.raises(TypeError, match="env=None is of type NoneType"):
+        SimMmGen.restore(state)
+    with pytest.raises(ValueError, match=r"its domain of 2 CPUs may grow to 3"):
+        SimMmGen.restore(MmGen(2, max_cpus=3).snapshot(), env=other)
 
 
 # ---- the example ----------------------------------------------------------------------------------------------------------------
