@@ -22,10 +22,11 @@ from mmgen import _batch, _capi, _domain, _snapshot
 from mmgen._arguments import shown, to_ns, whole
 from mmgen._batch import Op
 from mmgen._cookie import Cookie
+from mmgen._cpu import Cpu
 from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
 from mmgen.callbacks import Callback, Reclaimer, Resolve
-from mmgen.cpu import Cpu, RegisteredCpu, of_thread
+from mmgen.registered import RegisteredCpu, of_thread
 from mmgen.stall import StallReport, logger, report
 from mmgen.stats import CpuCounters, DomainStats, Holdout
 

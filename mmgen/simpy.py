@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, cast
 
 import simpy
 from mmgen import _snapshot
-from mmgen._arguments import real, shown
-from mmgen.domain import Callback, ClosedError, Cookie, Cpu, Holdout, MmGen, Mode, to_ns
+from mmgen._arguments import real, shown, to_ns
+from mmgen.domain import Callback, ClosedError, Cookie, Cpu, Holdout, MmGen, Mode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
