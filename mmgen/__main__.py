@@ -4,8 +4,9 @@ import sys
 
 from mmgen import get_include
 
-if sys.argv[1:] == ["--cflags"]:
-    print("-I" + shlex.quote(get_include()))
-else:
-    from mmgen.cli import main
-    sys.exit(main())
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--cflags"]:
+        print("-I" + shlex.quote(get_include()))
+    else:
+        from mmgen.cli import main
+        sys.exit(main())
