@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 NEED = {
-    "hypothesis": ["test_entrances.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py",
-                   "test_interface.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_simpy.py", "test_trace.py"],
+    "hypothesis": ["test_entrances.py", "test_fuzz_batch.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py",
+                   "test_fuzz_mmtrace.py", "test_fuzz_snapshot.py", "test_interface.py", "test_latency.py", "test_mmtrace.py",
+                   "test_protocol.py", "test_simpy.py", "test_trace.py"],
     "simpy": ["test_simpy.py"],
 }
 missing = [package for package in NEED if not find_spec(package)]
