@@ -263,13 +263,7 @@ class MmGen(_domain.MmGen):
             first_switches): TypeError.
         Raises ValueError for what is no snapshot, truncated, damaged, another version's, or contradicts itself; MemoryError.
         """
-        if given := [option for option in options if option in IN_STATE]:
-            raise TypeError(f"{given[0]} is part of the state, not an option of restore()")
-        try:
-            words = state if type(state) is bytes else memoryview(state).tobytes()
-        except TypeError:
-            raise TypeError(f"state={shown(state)} has no buffer: the bytes that snapshot() gave") from None
-        cpus, max_cpus, first_switches = _snapshot.shape(words)
+        words, cpus, max_cpus, first_switches = saved(state, options)
         gen = cls(cpus, online=0, max_cpus=max_cpus, first_switches=first_switches, **options)
         _snapshot.load(gen, words)
         return gen
@@ -363,6 +357,17 @@ class MmGen(_domain.MmGen):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.nr_online} online"
         return f"<mmgen.MmGen of {self.cpus} CPUs, {state}, generation {self.generation}>"
+
+
+def saved(state: "Buffer", options: Iterable[str]) -> tuple[bytes, int, int, int]:
+    """(what is to be restored, cpus, max_cpus, first_switches). TypeError if `options` names what is part of it, ValueError."""
+    if given := [option for option in options if option in IN_STATE]:
+        raise TypeError(f"{given[0]} is part of the state, not an option of restore()")
+    try:
+        words = state if type(state) is bytes else memoryview(state).tobytes()
+    except TypeError:
+        raise TypeError(f"state={shown(state)} has no buffer: the bytes that snapshot() gave") from None
+    return (words, *_snapshot.shape(words))
 
 
 # The sketch's names: the same functions.

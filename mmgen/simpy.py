@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, SupportsIndex, cast
 import simpy
 from mmgen import _snapshot
 from mmgen._arguments import real, shown, to_ns
-from mmgen.domain import Callback, ClosedError, Cookie, Cpu, Holdout, MmGen, Mode
+from mmgen.domain import Callback, ClosedError, Cookie, Cpu, Holdout, MmGen, Mode, saved
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -172,8 +172,7 @@ class SimMmGen(MmGen):
 
         Ticks are not part of the state: the phases say when they come. ValueError for a domain that may grow, too.
         """
-        words = memoryview(state).tobytes()
-        cpus, max_cpus, _ = _snapshot.shape(words)
+        words, cpus, max_cpus, _ = saved(state, options)
         if cpus != max_cpus:
             raise ValueError(f"state: its domain of {cpus} CPUs may grow to {max_cpus}: a simulation's does not")
         gen = cls(options.pop("env", None), cpus, online=0, **options)

@@ -1002,6 +1002,8 @@ def test_a_checkpoint_goes_on_as_the_simulation_does():
     restored = SimMmGen.restore(state, env=other, hz=gen.hz, unit=gen.unit, phases=1.0)
     assert restored.snapshot() == state
     assert history(other, restored) == history(env, gen)
+    with pytest.raises(TypeError, match="patience is part of the state"):
+        SimMmGen.restore(state, env=other, patience=1)
     with pytest.raises(TypeError, match="env=None is of type NoneType"):
         SimMmGen.restore(state)
     with pytest.raises(ValueError, match=r"its domain of 2 CPUs may grow to 3"):
