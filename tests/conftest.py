@@ -1,6 +1,7 @@
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +15,11 @@ collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
 # What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
 SANITIZER = os.environ.get("MMGEN_SANITIZE", "")
 LOGS = os.environ.get("MMGEN_SANITIZER_LOGS")
+
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
