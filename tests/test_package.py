@@ -24,6 +24,7 @@ def run(*command, cwd=None, **options):
     return result.stdout
 
 
+# `once` is what needs it: every Python has built a wheel already, the one that is installed.
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """An sdist, and the wheel that was built from it."""
@@ -44,6 +45,7 @@ def modules():
     return set((ROOT / "mmgen").rglob("*.pyx")) | made
 
 
+@pytest.mark.once
 def test_what_a_wheel_carries(dist):
     names = zipfile.ZipFile(dist[1]).namelist()
     package = {name.removeprefix("mmgen/") for name in names if name.startswith("mmgen/")}
@@ -55,6 +57,7 @@ def test_what_a_wheel_carries(dist):
     assert dist[1].name.startswith("mmgen_grace-")
 
 
+@pytest.mark.once
 def test_what_an_sdist_carries(dist):
     names = {name.split("/", 1)[1] for name in tarfile.open(dist[0]).getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mmgen/_core.pyx", "mmgen/_sleep.h", "tests/conftest.py"} <= names
@@ -63,6 +66,7 @@ def test_what_an_sdist_carries(dist):
     assert "mmgen/check/_core.pyx" not in names         # made when it is built
 
 
+@pytest.mark.once
 def test_the_wheel_works_without_anything_else(dist, tmp_path):
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site", dist[1])
     script = "import mmgen; print(mmgen.__file__); m = mmgen.Machine(); m.start(); print(m.gen.wait()); m.close()"
