@@ -29,7 +29,8 @@ if os.environ.get("MMGEN_COVERAGE"):
 # The checker compiles the protocol's own source a second time, hooked.
 runpy.run_path("mmgen/check/hooked.py")["write"](Path("mmgen"))
 
-PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_capi", "_latency", "_cookie", "_domain", "_cpu", "_machine", "_arrivals")
+PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_latency", "_cookie", "_domain", "_cpu", "_batch", "_snapshot", "_capi",
+           "_machine", "_arrivals")
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
 TORTURE = ("_pipe", "_reader", "_updater")
 

@@ -18,6 +18,7 @@ from mmgen.domain import (
     Holdout,
     MmGen,
     Mode,
+    Op,
     RegisteredCpu,
     WrongThreadError,
     mm_gen_tick,
@@ -30,7 +31,12 @@ from mmgen.workload import Busy, Calls, Idle, Replay
 
 __all__ = [
     "Busy", "Callback", "Calls", "ClosedError", "Cookie", "Cpu", "CpuCounters", "CpuStats", "DomainStats", "DriverlessError", "FullError",
-    "Holdout", "Idle", "Machine", "MachineError", "MachineStats", "MmGen", "Mode", "RegisteredCpu", "Replay", "StallReport",
-    "StalledCpu", "WrongThreadError", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
+    "Holdout", "Idle", "Machine", "MachineError", "MachineStats", "MmGen", "Mode", "Op", "RegisteredCpu", "Replay", "StallReport",
+    "StalledCpu", "WrongThreadError", "get_include", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
 ]
 __version__ = "0.1.0"
+
+
+def get_include() -> str:
+    """The directory to compile with (-I), for #include <mmgen.h>; `python -m mmgen --cflags` prints the flag."""
+    return f"{__path__[0]}/include"

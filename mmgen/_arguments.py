@@ -38,3 +38,13 @@ def real(value: Any, name: str) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def to_ns(timeout: float | None, name: str = "timeout") -> int:
+    """`timeout` seconds in nanoseconds, -1 for None and for what exceeds 292 years."""
+    if timeout is None:
+        return -1
+    seconds = real(timeout, name)
+    if not seconds >= 0:
+        raise ValueError(f"{name}={shown(timeout)} is out of range: 0 seconds or more, or None")
+    return int(seconds * 1e9) if seconds < 2**63 / 1e9 else -1

@@ -241,6 +241,20 @@ cdef class MmGen:
             generation = mm_gen_start_poll(self.g)
         return cookie_of(self, generation)
 
+    def cookie(self, generation, /):
+        """The Cookie of a grace period that has begun, by the generation that ends it: after restore(), or from C.
+
+        Raises ValueError for one that none of them is waited for with, ClosedError or DriverlessError. Any thread.
+        """
+        cdef uint64_t ends = whole(generation, "generation", 0, 2**64 - 1), now, goal
+        check_open(self)
+        now = load_u64(&self.g.generation, memory_order_relaxed)
+        goal = load_u64(&self.g.goal, memory_order_relaxed)
+        if <int64_t>(ends - now) > 0 and <int64_t>(ends - goal) > 0:
+            raise ValueError(f"generation={ends} is out of range: {now if <int64_t>(goal - now) < 0 else goal} ends the last grace period "
+                             "that has begun")
+        return cookie_of(self, ends)
+
     def poll(self, Cookie cookie not None, /):
         """Whether the grace period that `cookie` stands for is over. Never sleeps. ValueError for another domain's cookie."""
         return mm_gen_poll(self.g, own_cookie(self, cookie))

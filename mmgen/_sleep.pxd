@@ -19,4 +19,4 @@ cdef extern from "_sleep.h" nogil:
     int pthread_mutex_destroy(pthread_mutex_t *) noexcept
 
 cdef extern from "<errno.h>" nogil:
-    enum: EBUSY, EINVAL, EINTR, ETIMEDOUT, ESHUTDOWN, ENOMEM
+    enum: EBUSY, EINVAL, EINTR, ETIMEDOUT, ESHUTDOWN, ENOMEM, ENOSPC

@@ -11,26 +11,31 @@
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
-from mmgen import _cpu, _domain
-from mmgen._arguments import real, shown, whole
+from mmgen import _batch, _capi, _domain, _snapshot
+from mmgen._arguments import shown, to_ns, whole
+from mmgen._batch import Op
 from mmgen._cookie import Cookie
 from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
 from mmgen.callbacks import Callback, Reclaimer, Resolve
+from mmgen.cpu import Cpu, RegisteredCpu, of_thread
 from mmgen.stall import StallReport, logger, report
+from mmgen.stats import CpuCounters, DomainStats, Holdout
+
+if TYPE_CHECKING:
+    from mmgen.capi import Interface
+    from typing_extensions import Buffer
 
 __all__ = [
     "Callback", "ClosedError", "Cookie", "Cpu", "CpuCounters", "DomainStats", "DriverlessError", "FullError", "Holdout", "MmGen", "Mode",
-    "RegisteredCpu", "WrongThreadError", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
+    "Op", "RegisteredCpu", "WrongThreadError", "mm_gen_tick", "mm_gen_wait", "mm_gen_wake",
 ]
 
 # How long the main thread sleeps at a time, in ns. A signal wakes a futex at once; the slice is for the one that arrives just
@@ -39,139 +44,6 @@ SLICE_NS = 40_000_000
 STALL_S = 21.0                  # Linux: CONFIG_RCU_CPU_STALL_TIMEOUT
 # A wait looks at every CPU's counters, for a stall report, only when it has lasted so long, in ns: most are over by then.
 SETTLE_NS = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Holdout:
-    """A CPU that owes the generation under way a switch."""
-
-    index: int
-    mode: Mode
-    switches: int
-    """its mm switches so far"""
-
-
-@dataclass(frozen=True, slots=True)
-class CpuCounters:
-    """One CPU's counters, from when the domain was made."""
-
-    index: int
-    mode: Mode
-    switches: int
-    """mm switches, modulo 2**64; going idle is one, and so is what a waiter credits meanwhile"""
-    ticks: int
-    """ticks that somebody wanted: on demand, those while somebody waited"""
-    opened: int
-    """generations that its tick opened: it was the last to complete them"""
-    kicks: int
-    """how often a kick named it as a holdout"""
-
-
-@dataclass(frozen=True, slots=True)
-class DomainStats:
-    """A domain's figures, from when it was made."""
-
-    generation: int
-    """modulo 2**64"""
-    nr_online: int
-    """CPUs that are online, idle ones among them"""
-    waits: int
-    """grace periods asked for: by waits, cookies, callbacks and awaits"""
-    wait_latency: Latency
-    """how long those took that wait(), wait_for(), wait_async() and Cpu.wait() saw the end of"""
-    deferred: int
-    """callbacks deferred"""
-    run: int
-    """callbacks run"""
-    kicks: int
-    """CPUs named as holdouts by kicks, together"""
-    stalls: int
-    """stalls reported"""
-    cpus: tuple[CpuCounters, ...]
-
-
-class Cpu(_cpu.Cpu):
-    """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
-
-    Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.
-    """
-
-    __slots__ = ()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait, on this CPU's own thread, for a full grace period; as MmGen.wait(), which would wait for its caller here.
-
-        The CPU counts as idle meanwhile: the wait drops every reference that the thread holds to what others publish.
-        Raises RuntimeError unless the CPU is RUNNING, and what MmGen.wait() raises.
-        """
-        timeout_ns = to_ns(timeout)
-        gen = cast(MmGen, self.gen)
-        with self.idle():
-            return gen._sleep(gen.start_poll(), timeout_ns)
-
-    @contextlib.contextmanager
-    def idle(self) -> Iterator[None]:
-        """A context in which this CPU idles: around what blocks. It holds no reference then, needs no tick and delays no wait.
-
-        Raises RuntimeError unless the CPU is RUNNING.
-        """
-        if self.mode is not Mode.RUNNING:
-            self.idle_enter()                           # raises what there is to raise
-        try:
-            self.idle_enter()                           # in here, where an interrupt right after it is seen to
-            yield
-        finally:
-            self._leave_idle()
-
-
-class RegisteredCpu(Cpu):
-    """The CPU that register() gave to the calling thread: offline again at the end of the context, at leave(), or with the thread."""
-
-    __slots__ = ("_left",)
-
-    def __new__(cls, gen: "MmGen", index: int, /) -> Self:
-        """In here, since who has left must not come back by a second __init__()."""
-        cpu = super().__new__(cls, gen, index)
-        cpu._left = False
-        return cpu
-
-    def leave(self) -> None:
-        """Take the CPU offline and give it back. Twice is fine, and so it is in a closed domain. The thread's own call."""
-        if not self._left:
-            self._leave()
-            of_thread.registered.forget(self)
-
-    def offline(self) -> None:
-        """As leave(), but RuntimeError once it has left: the CPU may be another thread's by then."""
-        cast(MmGen, self.gen)._check_open()
-        if self._left:
-            raise RuntimeError(f"offline() on CPU {self.index}, which this thread has left")
-        self.leave()
-
-    def online(self) -> None:
-        """RuntimeError, always: who has left takes whatever CPU is free, by register()."""
-        cast(MmGen, self.gen)._check_open()
-        raise RuntimeError(f"online() on CPU {self.index}, which is registered: register() again")
-
-    def _leave(self) -> None:
-        gen = cast(MmGen, self.gen)
-        self._left = True                               # both before the CPU may be another thread's
-        thread = gen.threads.pop(self.index, None)
-        try:
-            with contextlib.suppress(ClosedError):
-                if self.mode is not Mode.OFFLINE:
-                    super().offline()
-        except WrongThreadError:
-            self._left = False
-            if thread is not None:
-                gen.threads[self.index] = thread
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.leave()
 
 
 class MmGen(_domain.MmGen):
@@ -246,6 +118,19 @@ class MmGen(_domain.MmGen):
     def holdouts(self) -> list[Holdout]:
         """The CPUs that owe the generation under way a switch, as they are at a glance: any of them may be paying just now."""
         return [Holdout(index, Mode(mode), switches) for index, mode, switches in self._owing()]
+
+    def run(self, ops: "Buffer", /) -> int:
+        """Apply an array of operations in order, without the GIL; how many generations have opened meanwhile.
+
+        ops: pairs of unsigned 32-bit ints, a CPU and an Op: an array of numpy.dtype([("cpu", "u4"), ("op", "u4")]), or of shape (n, 2),
+            or array.array("I", [cpu, op, cpu, op, ...]), or their bytes; any buffer. A tick wakes, if it is due.
+        Raises, and has applied nothing, IndexError for a CPU the domain does not have, ValueError for what is no operation,
+        RuntimeError for one that its CPU's mode does not allow then: each names its position. ValueError for another format;
+        WrongThreadError in a checked domain; ClosedError. What a signal's handler raises carries a note how many were applied.
+
+        Thread-safety: the calling thread is all of the CPUs that `ops` names.
+        """
+        return _batch.run(self, ops)
 
     # ---- waiting
 
@@ -341,6 +226,46 @@ class MmGen(_domain.MmGen):
             except Exception:
                 logger.exception("on_stall raised")
 
+    # ---- for embedders
+
+    @property
+    def capsule(self) -> Any:
+        """A capsule for C: of a struct mmgen_domain (mmgen.h), the domain and its functions. It keeps the domain alive. ClosedError."""
+        self._check_open()
+        return _capi.capsule(self)
+
+    @property
+    def ctypes(self) -> "Interface":
+        """The C interface for ctypes and numba: Interface(address, api, domain). ClosedError."""
+        self._check_open()
+        from mmgen.capi import interface  # noqa: PLC0415 - ctypes takes longer to import than all else
+        return interface(self)
+
+    def snapshot(self) -> bytes:
+        """The domain's state, for restore(): 128 bytes, and 64 for each CPU, the same for the same operations on every machine.
+
+        Raises RuntimeError while callbacks are pending, which are not part of it, and where it sees that a thread is in a call of a
+        CPU; ClosedError.
+
+        Thread-safety: of any thread, while those that are the domain's CPUs make no calls. Who waits is not part of it; a cookie is, by
+        its generation (cookie()).
+        """
+        return _snapshot.snapshot(self)
+
+    @classmethod
+    def restore(cls, state: "Buffer", /, **options: Any) -> Self:
+        """A new domain in the state that snapshot() gave; it continues identically.
+
+        options: MmGen's, but those that are part of the state (online, continuous, increments, max_cpus, patience, first_generation,
+            first_switches): TypeError.
+        Raises ValueError for what is no snapshot, truncated, another version's, or contradicts itself; MemoryError.
+        """
+        words = memoryview(state).tobytes()
+        cpus, max_cpus, first_switches = _snapshot.shape(words)
+        gen = cls(cpus, online=0, max_cpus=max_cpus, first_switches=first_switches, **options)
+        _snapshot.load(gen, words)
+        return gen
+
     # ---- callbacks
 
     def defer(self, fn: Callable[..., object], /, *args: Any) -> None:
@@ -432,55 +357,11 @@ class MmGen(_domain.MmGen):
         return f"<mmgen.MmGen of {self.cpus} CPUs, {state}, generation {self.generation}>"
 
 
-def to_ns(timeout: float | None, name: str = "timeout") -> int:
-    """`timeout` seconds in nanoseconds, -1 for None and for what exceeds 292 years."""
-    if timeout is None:
-        return -1
-    seconds = real(timeout, name)
-    if not seconds >= 0:
-        raise ValueError(f"{name}={shown(timeout)} is out of range: 0 seconds or more, or None")
-    return int(seconds * 1e9) if seconds < 2**63 / 1e9 else -1
-
-
 # The sketch's names: the same functions.
 mm_gen_tick = MmGen.tick
 mm_gen_wake = MmGen.wake
 mm_gen_wait = MmGen.wait
 
-
-class Registered:
-    """The CPUs that one thread is registered as. It dies with the thread, on that thread, and takes them offline."""
-
-    def __init__(self) -> None:
-        self.cpus: list[RegisteredCpu] = []
-        self.pid = os.getpid()
-
-    def add(self, cpu: RegisteredCpu) -> None:
-        """Remember `cpu`."""
-        if self.pid != os.getpid():
-            self.cpus, self.pid = [], os.getpid()       # the parent's are none of ours
-        self.cpus = [*self.cpus, cpu]
-
-    def forget(self, cpu: RegisteredCpu) -> None:
-        """`cpu` has left."""
-        self.cpus = [other for other in self.cpus if other is not cpu]
-
-    def __del__(self, getpid: Callable[[], int] = os.getpid, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
-        # Another pid: it dies in a forked child, for a thread of the parent, before _after_fork. At exit the modules are gone.
-        if self.pid == getpid() and not exiting():
-            for cpu in self.cpus:
-                if not cpu._left:
-                    cpu._leave()
-
-
-class OfThread(threading.local):
-    """What each thread has of its own."""
-
-    def __init__(self) -> None:
-        self.registered = Registered()
-
-
-of_thread = OfThread()
 
 # What a fork or the interpreter's exit must find, and the lock for it; a fork waits for the lock, so that a child finds the set whole.
 registry = threading.RLock()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-NEED_HYPOTHESIS = ["test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py", "test_interface.py",
-                   "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
+NEED_HYPOTHESIS = ["test_entrances.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py",
+                   "test_interface.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
 collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
 # What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
 SANITIZER = os.environ.get("MMGEN_SANITIZE", "")

@@ -21,14 +21,6 @@ def test_an_example_runs(code, python):
     assert result.stdout.splitlines() == printed
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*/*.py")), ids=lambda path: path.parent.name)
-def test_an_example_directory_runs(script, python):
-    result = python(script.read_text())
-    assert result.returncode == 0, result.stderr
-    assert result.stdout
-    assert (script.parent / "README.md").is_file()
-
-
 def test_the_readme_has_its_two_commands():
     text = (ROOT / "README.md").read_text()
     assert "mmgen run" in text

@@ -8,55 +8,46 @@ import threading
 
 import mmgen
 
+SIZE, VERSIONS = 1000, 500
+
 
 class Table:
-    """`size` numbers; read(address, i) by any reader between two quiescent states, replace() by an updater."""
+    """SIZE numbers; readers load `address`, and use it until their next quiescent state."""
 
-    def __init__(self, gen, numbers):
-        self._gen = gen
-        self._update = threading.Lock()                             # updaters only
-        self._version = (ctypes.c_uint64 * len(numbers))(*numbers)
-        self.address = ctypes.addressof(self._version)              # what readers load
+    def __init__(self, gen):
+        self._gen, self._version = gen, None
+        self.replace(0)
 
-    def replace(self, numbers):
-        """Publish another version."""
-        new = (ctypes.c_uint64 * len(numbers))(*numbers)
-        with self._update:
-            old, self._version = self._version, new
-            self.address = ctypes.addressof(new)                    # from here on nobody finds the old one
-            self._gen.retire(old)                                   # but who found it before may still look
+    def replace(self, number):
+        """Publish another version, full of `number`. For one updater at a time."""
+        old, self._version = self._version, (ctypes.c_uint64 * SIZE)(*[number] * SIZE)
+        self.address = ctypes.addressof(self._version)          # from here on nobody finds the one before
+        if old is not None:
+            self._gen.retire(old)                               # but who found it before may still look
 
 
-def read(address, i):
-    """Number i of the version at `address`."""
-    return ctypes.c_uint64.from_address(address + 8 * i).value
+def reader(gen, table, done):
+    """Read until `done` is set; each turn of the loop is one section."""
+    with gen.register() as cpu:
+        while not done.is_set():
+            numbers = (ctypes.c_uint64 * SIZE).from_address(table.address)
+            assert numbers[0] == numbers[SIZE - 1], "a version was freed while it was read"
+            cpu.quiescent()
 
 
 def main():
-    gen = mmgen.MmGen(1, online=0, max_cpus=64, max_pending=1000)   # readers register as they come
-    table = Table(gen, [0] * 1000)
-    done = threading.Event()
-    seen = []
-
-    def reader():
-        with gen.register() as cpu:
-            while not done.is_set():
-                address = table.address                             # one version, for as long as this section lasts
-                first, last = read(address, 0), read(address, 999)
-                assert first == last, (first, last)                 # it was not freed under our eyes
-                seen.append(last)
-                cpu.quiescent()
-
-    readers = [threading.Thread(target=reader) for _ in range(4)]
+    gen = mmgen.MmGen(1, online=0, max_cpus=64, max_pending=100)    # readers register as they come
+    table, done = Table(gen), threading.Event()
+    readers = [threading.Thread(target=reader, args=(gen, table, done)) for _ in range(4)]
     for thread in readers:
         thread.start()
-    for version in range(1, 501):
-        table.replace([version] * 1000)
+    for number in range(1, VERSIONS + 1):
+        table.replace(number)
     assert gen.barrier(30)
     done.set()
     for thread in readers:
         thread.join()
-    print(f"{gen.stats().run} versions retired; {len(seen)} reads, none of a version that was gone")
+    print(f"{gen.stats().run} versions retired, none of them while it was read")
     gen.close()
 
 
