@@ -1,7 +1,7 @@
 """The extension modules; everything else about the package is in pyproject.toml.
 
-MMGEN_SANITIZE=thread, =address or =undefined builds them under that sanitizer (two with a comma between them, as gcc has it), MMGEN_COVERAGE=1
-for gcov and Cython's line trace.
+MMGEN_SANITIZE=thread, =address or =undefined builds them under that sanitizer, =address,undefined under both; MMGEN_COVERAGE=1 for gcov
+and Cython's line trace.
 """
 import os
 import runpy
