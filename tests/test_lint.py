@@ -16,8 +16,8 @@ pytestmark = pytest.mark.unsanitized("reads the source")
 
 
 @pytest.mark.parametrize(("module", "command"), [
-    ("ruff", ["ruff", "check", "."]),
-    ("cython_lint", ["cython_lint.cython_lint", *CYTHON]),
+    pytest.param("ruff", ["ruff", "check", "."], marks=pytest.mark.once),
+    pytest.param("cython_lint", ["cython_lint.cython_lint", *CYTHON], marks=pytest.mark.once),
     ("mypy", ["mypy", "--strict", "mmgen"]),
     ("mypy", ["mypy.stubtest", "mmgen", "--allowlist", "allowed", "--mypy-config-file", str(ROOT / "pyproject.toml")]),
 ], ids=["ruff", "cython-lint", "mypy", "stubtest"])

@@ -17,6 +17,7 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"
 pytestmark = pytest.mark.unsanitized("builds everything again, and runs little of it")
 
 
+# Every Python has built a wheel, the one that is installed, and run what examples build on: `once` is what needs this one.
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """An sdist and the wheel that pip built from it, isolated, when the source was gone."""
@@ -55,6 +56,7 @@ def modules():
     return set((ROOT / "mmgen").rglob("*.pyx")) | made
 
 
+@pytest.mark.once
 def test_what_a_wheel_carries(dist):
     names = zipfile.ZipFile(dist[1]).namelist()
     package = {name.removeprefix("mmgen/") for name in names if name.startswith("mmgen/")}
@@ -66,6 +68,7 @@ def test_what_a_wheel_carries(dist):
     assert dist[1].name.startswith("mmgen_grace-")
 
 
+@pytest.mark.once
 def test_what_an_sdist_carries(dist):
     names = {name.split("/", 1)[1] for name in tarfile.open(dist[0]).getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mmgen/_core.pyx", "mmgen/_sleep.h", "tests/conftest.py"} <= names
@@ -74,6 +77,7 @@ def test_what_an_sdist_carries(dist):
     assert "mmgen/check/_core.pyx" not in names         # made when it is built
 
 
+@pytest.mark.once
 def test_the_wheel_works_without_anything_else(dist, tmp_path):
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site", dist[1])
     script = "import mmgen; print(mmgen.__file__); m = mmgen.Machine(); m.start(); print(m.gen.wait()); m.close()"
@@ -87,6 +91,7 @@ def block(example, kind):
     return code
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_from_nothing(example, fresh, tmp_path):
     commands = block(example, "sh")
