@@ -4,7 +4,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 
 from mmgen cimport (
-    MmGen, mm_cpu, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_online, mm_gen_poll, mm_gen_quiescent, mm_gen_start_poll,
+    MmGen, mm_cpu, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_poll, mm_gen_quiescent, mm_gen_start_poll,
     mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_switch,
 )
 
@@ -30,8 +30,8 @@ cdef struct target:
 cdef void switch_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
     cdef uint32_t cpu = (<target *>arg).cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_switch(g, cpu)
         KEEP()
 
@@ -39,8 +39,8 @@ cdef void switch_run(void *arg, uint64_t n) noexcept nogil:
 cdef void tick_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
     cdef uint32_t cpu = (<target *>arg).cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_tick(g, cpu)
         KEEP()
 
@@ -49,9 +49,9 @@ cdef void tick_run(void *arg, uint64_t n) noexcept nogil:
 cdef void ticked_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
     cdef uint32_t cpu = (<target *>arg).cpu
-    cdef uint64_t i
+    cdef uint64_t _i
     while n:
-        for i in range(min(n, <uint64_t>SWITCHES_A_TICK)):
+        for _i in range(min(n, <uint64_t>SWITCHES_A_TICK)):
             mm_switch(g, cpu)
             KEEP()
         n -= min(n, <uint64_t>SWITCHES_A_TICK)
@@ -62,16 +62,16 @@ cdef void ticked_run(void *arg, uint64_t n) noexcept nogil:
 cdef void quiescent_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
     cdef uint32_t cpu = (<target *>arg).cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_quiescent(g, cpu)
         KEEP()
 
 
 cdef void wait_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_wait(g, -1)
         KEEP()
 
@@ -79,8 +79,8 @@ cdef void wait_run(void *arg, uint64_t n) noexcept nogil:
 cdef void idle_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
     cdef uint32_t cpu = (<target *>arg).cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_idle_enter(g, cpu)
         mm_gen_idle_exit(g, cpu)
         KEEP()
@@ -89,8 +89,8 @@ cdef void idle_run(void *arg, uint64_t n) noexcept nogil:
 # A whole grace period of a domain of one CPU: start_poll, and twice a switch, a tick that counts and opens, and a wake.
 cdef void grace_run(void *arg, uint64_t n) noexcept nogil:
     cdef mm_gen *g = (<target *>arg).g
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_start_poll(g)
         mm_gen_quiescent(g, 0)
         mm_gen_quiescent(g, 0)
@@ -106,8 +106,8 @@ cdef void sweep_switch_run(void *arg, uint64_t n) noexcept nogil:
     cdef target *t = <target *>arg
     cdef mm_gen *g = t.g
     cdef uint32_t cpu = t.cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_switch(g, cpu)
         KEEP()
         cpu = after(t, cpu)
@@ -118,8 +118,8 @@ cdef void sweep_tick_run(void *arg, uint64_t n) noexcept nogil:
     cdef target *t = <target *>arg
     cdef mm_gen *g = t.g
     cdef uint32_t cpu = t.cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_gen_tick(g, cpu)
         KEEP()
         cpu = after(t, cpu)
@@ -131,8 +131,8 @@ cdef void sweep_counted_run(void *arg, uint64_t n) noexcept nogil:
     cdef target *t = <target *>arg
     cdef mm_gen *g = t.g
     cdef uint32_t cpu = t.cpu
-    cdef uint64_t i
-    for i in range(n):
+    cdef uint64_t _i
+    for _i in range(n):
         mm_switch(g, cpu)
         mm_gen_tick(g, cpu)
         KEEP()
@@ -144,9 +144,9 @@ cdef void sweep_counted_run(void *arg, uint64_t n) noexcept nogil:
 cdef void turnover_run(void *arg, uint64_t n) noexcept nogil:
     cdef target *t = <target *>arg
     cdef mm_gen *g = t.g
-    cdef uint64_t i, cookie = mm_gen_start_poll(g)
+    cdef uint64_t _i, cookie = mm_gen_start_poll(g)
     cdef uint32_t cpu
-    for i in range(n):
+    for _i in range(n):
         if mm_gen_poll(g, cookie):
             cookie = mm_gen_start_poll(g)
         for cpu in range(t.nr_cpus):
@@ -202,14 +202,6 @@ cdef class Batch:
         return <uintptr_t>&self.t
 
 
-def bring_up(MmGen gen not None):
-    """Every CPU online: faster than naming them, where there are a million."""
-    cdef uint32_t cpu
-    for cpu in range(<uint32_t>gen.cpus):
-        mm_gen_online(gen.g, cpu)
-
-
 def sizeof_mm_cpu():
     """Bytes of memory per CPU."""
     return sizeof(mm_cpu)
-

@@ -25,6 +25,11 @@ class Loop(ctypes.Structure):
 
     _fields_ = [("run", ctypes.c_void_p), ("enter", ctypes.c_void_p), ("leave", ctypes.c_void_p), ("arg", ctypes.c_void_p)]
 
+    @property
+    def address(self):
+        """For the meter."""
+        return ctypes.addressof(self)
+
 
 class MissingError(Exception):
     """A peer that this machine does not have: which package would bring it, and what the compiler said."""
@@ -76,5 +81,5 @@ def table(directory):
 
 
 def loop(library, name):
-    """The address of a loop that C defines."""
-    return ctypes.addressof(Loop.in_dll(library, name))
+    """A loop that C defines."""
+    return Loop.in_dll(library, name)

@@ -37,7 +37,7 @@ ROWS = {
     # waits
     "wait_qsbr": Row("wait, nogil; on the other core a CPU that switches and ticks", f"liburcu qsbr synchronize_rcu; {READER}", most=0.7),
     "wake_futex": Row("from the last tick to the waiter's running", "bare futex wake", most=1.1),
-    "ticking": Row("wait, two CPUs that tick as the kernel does and switch every 100 us", "membarrier global, at the same time", most=1.1),
+    "ticking": Row("wait, two CPUs that tick as often as the kernel, at once, and switch every 100 us", "membarrier global", most=1.1),
     "ticking_p99": Row("p99 of that wait", "3 ticks and a bare futex wake", most=1),
     # for comparison only
     "empty": Row("empty loop"),
@@ -56,7 +56,8 @@ ROWS = {
     "wait_expedited": Row("wait, as above", "membarrier private-expedited: an IPI to the other core"),
     "wait_unmap": Row("wait, as above", "munmap of a page; a thread of the process on the other core"),
     "unmap_alone": Row("munmap of a page; no other thread runs"),
-    "ticking_spinning": Row("wait, two CPUs that tick as the kernel does and switch without pause", "membarrier global, at the same time"),
+    "ticking_apart": Row("wait, as that with the kernel, but the two CPUs tick by turns", "membarrier global"),
+    "ticking_spinning": Row("wait, as that with the kernel, but switches without pause: no core is free to wake on", "membarrier global"),
     "event": Row("gen.wait(); another Python thread loops quiescent()", "Event.wait(); the same thread sets it"),
     "condition": Row("gen.wait(), as above", "Condition.wait(); the same thread notifies it"),
     "barrier": Row("gen.wait(), as above", "Barrier.wait(); the same thread comes to it"),

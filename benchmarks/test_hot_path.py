@@ -32,12 +32,12 @@ def switch(batch):
 
 
 def test_empty_loop(pair, bare):
-    pair("empty", compiled.loop(bare, "empty"), 0, n=N)
+    pair("empty", compiled.loop(bare, "empty"), None, n=N)
 
 
 def test_switch_and_bare_increment(pair, switch, bare):
     before = counted(bare)
-    pair("switch_increment", switch.address, compiled.loop(bare, "increment"), n=N)
+    pair("switch_increment", switch, compiled.loop(bare, "increment"), n=N)
     assert counted(bare) - before == switch.gen.cpu(0).switches > N
 
 
@@ -47,14 +47,14 @@ def counted(bare):
 
 
 def test_switch_and_qsbr(pair, switch, qsbr):
-    pair("switch_qsbr", switch.address, compiled.loop(qsbr, "quiescent_state"), n=N)
+    pair("switch_qsbr", switch, compiled.loop(qsbr, "quiescent_state"), n=N)
 
 
 def test_switch_and_qsbr_with_an_updater(pair, batch, qsbr, other):
     gen = mmgen.MmGen(1)
     ticked, waits = batch("ticked", gen), batch("wait", gen)
     before = grace_periods(qsbr)
-    pair("switch_qsbr_updater", ticked.address, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits.address,
+    pair("switch_qsbr_updater", ticked, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits,
          beside_theirs=compiled.loop(qsbr, "synchronize"), driven=True, each=1, pin=other)
     assert gen.nr_waits > 31                            # an updater was there, in every round
     assert gen.generation > 2 * 31
@@ -67,25 +67,25 @@ def grace_periods(library):
 
 
 def test_switch_and_tick_and_qsbr(pair, batch, qsbr):
-    pair("quiescent_qsbr", batch("quiescent", mmgen.MmGen(1)).address, compiled.loop(qsbr, "quiescent_state"), n=N)
+    pair("quiescent_qsbr", batch("quiescent", mmgen.MmGen(1)), compiled.loop(qsbr, "quiescent_state"), n=N)
 
 
 def test_switch_and_tick_and_qsbr_with_an_updater(pair, batch, qsbr, other):
     gen = mmgen.MmGen(1)
     quiescent, waits = batch("quiescent", gen), batch("wait", gen)
-    pair("quiescent_qsbr_updater", quiescent.address, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits.address,
+    pair("quiescent_qsbr_updater", quiescent, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits,
          beside_theirs=compiled.loop(qsbr, "synchronize"), driven=True, each=1, pin=other)
     assert gen.nr_waits > 31
 
 
 def test_switch_and_refcount(pair, switch, bare):
-    pair("refcount_switch", switch.address, compiled.loop(bare, "refcount"), n=N // 4)
+    pair("refcount_switch", switch, compiled.loop(bare, "refcount"), n=N // 4)
     assert references(bare) == 0                        # as many dropped as taken
 
 
 def test_switch_and_refcount_contended(pair, switch, batch, bare, other):
     there = batch("switch", switch.gen, 1)
-    pair("refcount_switch_contended", switch.address, compiled.loop(bare, "refcount"), n=N // 4, beside_ours=there.address,
+    pair("refcount_switch_contended", switch, compiled.loop(bare, "refcount"), n=N // 4, beside_ours=there,
          beside_theirs=compiled.loop(bare, "refcount"), pin=other)
     assert switch.gen.cpu(1).switches > N
     assert references(bare) == 0                        # both cores' pairs, and none was lost
@@ -98,14 +98,14 @@ def references(bare):
 
 def test_tick_with_nobody_waiting_and_qsbr(pair, batch, qsbr):
     gen = mmgen.MmGen(1)
-    pair("tick_qsbr", batch("tick", gen).address, compiled.loop(qsbr, "quiescent_state"), n=N)
+    pair("tick_qsbr", batch("tick", gen), compiled.loop(qsbr, "quiescent_state"), n=N)
     assert gen.cpu(0).ticks == 0                        # none was wanted
 
 
 def test_counted_tick_and_fence_and_decrement(pair, batch, bare):
     gen = mmgen.MmGen(64, continuous=True)
     counted = batch("sweep_counted", gen)
-    pair("counted", counted.address, compiled.loop(bare, "fence_and_decrement"), n=N // 4)
+    pair("counted", counted, compiled.loop(bare, "fence_and_decrement"), n=N // 4)
     assert gen.generation == sum(cpu.ticks for cpu in gen.stats().cpus) // 64           # every tick counted
 
 
@@ -114,34 +114,34 @@ def test_function_table(pair, batch, build, call):
     gen = mmgen.MmGen(1)
     inlined, target = batch(call, gen), batch(call, gen)
     table = compiled.table(build)
-    through = compiled.Loop.in_dll(table, f"table_{call}")
+    through = compiled.loop(table, f"table_{call}")
     through.arg = target.target
-    pair(f"table_{call}", ctypes.addressof(through), inlined.address, n=N)
+    pair(f"table_{call}", through, inlined, n=N)
     if call == "switch":
         assert gen.cpu(0).switches > 2 * 31 * N
 
 
 def test_switch_and_qsbr_called(pair, switch, qsbr):
-    pair("switch_qsbr_call", switch.address, compiled.loop(qsbr, "quiescent_state_call"), n=N)
+    pair("switch_qsbr_call", switch, compiled.loop(qsbr, "quiescent_state_call"), n=N)
 
 
 @pytest.mark.parametrize(("name", "n"), [("memb", N), ("mb", N // 10), ("ck", N // 4)])
 def test_switch_and_sections(pair, switch, peer, name, n):
-    pair(f"switch_{name}", switch.address, compiled.loop(peer(name), "section"), n=N, n_theirs=n)
+    pair(f"switch_{name}", switch, compiled.loop(peer(name), "section"), n=N, n_theirs=n)
 
 
 def test_idle_and_back(pair, batch):
-    pair("idle", batch("idle", mmgen.MmGen(1)).address, 0, n=N // 10)
+    pair("idle", batch("idle", mmgen.MmGen(1)), None, n=N // 10)
 
 
 def test_grace_period(pair, batch):
     gen = mmgen.MmGen(1)
-    pair("grace", batch("grace", gen).address, 0, n=N // 10)
+    pair("grace", batch("grace", gen), None, n=N // 10)
     assert gen.generation == 2 * gen.nr_waits
 
 
 def test_line_transfer(pair, bare, other):
-    pair("transfer", compiled.loop(bare, "ping"), 0, n=20_000, beside_ours=compiled.loop(bare, "pong"), pin=other)
+    pair("transfer", compiled.loop(bare, "ping"), None, n=20_000, beside_ours=compiled.loop(bare, "pong"), pin=other)
     bare.passes.restype = ctypes.c_uint64
     assert bare.passes() > 2 * 31 * 20_000
     assert bare.passes() % 2 == 0
@@ -149,4 +149,4 @@ def test_line_transfer(pair, bare, other):
 
 def test_contended_decrement(pair, bare, other):
     decrement = compiled.loop(bare, "decrement")
-    pair("contended_decrement", decrement, 0, n=100_000, beside_ours=decrement, pin=other)
+    pair("contended_decrement", decrement, None, n=100_000, beside_ours=decrement, pin=other)

@@ -1,13 +1,15 @@
 """What a wait costs beside what others wait with: pytest benchmarks/."""
 import ctypes
+import threading
+import time
 
 import compiled
 import host
 import mmgen
 import pytest
+from mmgen._machine import Driver
 
 ROUNDS = 31
-TICKING_ROUNDS = 250                        # of which a p99 can be told; 3.5 s
 ASLEEP_ROUNDS = 300
 
 
@@ -32,7 +34,7 @@ def test_wait_and_qsbr(pair, waiting, peer, other):
     wait, reader = waiting
     qsbr = peer("qsbr")
     before = grace_periods(qsbr)
-    pair("wait_qsbr", wait.address, compiled.loop(qsbr, "synchronize"), n=2_000, beside_ours=reader.address,
+    pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=2_000, beside_ours=reader,
          beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS)
     assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * ROUNDS * 2_000        # none was over when it began
     assert grace_periods(qsbr) - before >= ROUNDS * 2_000       # with no reader there would be none
@@ -42,7 +44,7 @@ def test_wait_and_qsbr(pair, waiting, peer, other):
 def test_wait_and_sections(pair, waiting, peer, other, name):
     wait, reader = waiting
     library = peer(name)
-    pair(f"wait_{name}", wait.address, compiled.loop(library, "synchronize"), n=1_000, n_theirs=200, beside_ours=reader.address,
+    pair(f"wait_{name}", wait, compiled.loop(library, "synchronize"), n=1_000, n_theirs=200, beside_ours=reader,
          beside_theirs=compiled.loop(library, "section"), pin=other, rounds=ROUNDS)
 
 
@@ -58,12 +60,12 @@ def kernel(peer):
 @pytest.mark.parametrize(("row", "loop"), [("wait_expedited", "expedited"), ("wait_unmap", "unmap")])
 def test_wait_and_interrupts(pair, waiting, kernel, peer, other, row, loop):
     wait, reader = waiting
-    pair(row, wait.address, compiled.loop(kernel, loop), n=1_000, n_theirs=200, beside_ours=reader.address,
+    pair(row, wait, compiled.loop(kernel, loop), n=1_000, n_theirs=200, beside_ours=reader,
          beside_theirs=compiled.loop(peer("bare"), "empty"), each=1_000, pin=other, rounds=ROUNDS)
 
 
 def test_unmap_alone(pair, kernel):
-    pair("unmap_alone", compiled.loop(kernel, "unmap"), 0, n=1_000, rounds=ROUNDS)
+    pair("unmap_alone", compiled.loop(kernel, "unmap"), None, n=1_000, rounds=ROUNDS)
 
 
 def test_wake_and_bare_futex(benchmark, ours, rows, core, other):
@@ -75,22 +77,47 @@ def test_wake_and_bare_futex(benchmark, ours, rows, core, other):
     assert gen.generation == 2 * gen.nr_waits == 2 * ASLEEP_ROUNDS
 
 
-@pytest.mark.parametrize(("row", "switch_us"), [("ticking", 100), ("ticking_spinning", 0)])
-def test_wait_and_the_kernels_own(pair, rows, batch, kernel, request, row, switch_us):
-    """Two CPUs that tick as often as the kernel does; the waiter is a third thread, and waits in turn for them and for the kernel."""
-    request.getfixturevalue("core")                             # and back: threads inherit it
-    host.pin(*host.ALLOWED)
+class Cpus:
+    """Two CPUs on two cores, that switch every `switch_us` and tick `hz` times a second: at the same moment, or by turns."""
+
+    def __init__(self, hz, switch_us, apart):
+        self.gen = mmgen.MmGen(2)
+        period, begin = round(1e9 / hz), time.monotonic_ns() + 20_000_000
+        self.drivers = [Driver(self.gen, cpu, period) for cpu in range(2)]
+        self.threads = [threading.Thread(target=self.run, args=(driver, core, begin + apart * cpu * period // 2, begin, switch_us * 1e3))
+                        for cpu, (driver, core) in enumerate(zip(self.drivers, sorted(host.ALLOWED), strict=False))]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, driver, core, first_tick, begin, interval_ns):
+        host.pin(core)
+        driver.busy(first_tick, begin, interval_ns, False, 0)
+
+    def close(self):
+        for driver in self.drivers:
+            driver.stop()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(("row", "switch_us", "apart", "nr"), [
+    ("ticking", 100, False, 250), ("ticking_apart", 100, True, 100), ("ticking_spinning", 0, False, 60)])
+def test_wait_and_the_kernels_own(pair, rows, batch, kernel, row, switch_us, apart, nr):
+    """The CPUs tick as often as the kernel does; the waiter, a third thread on any core, waits in turn for them and for the kernel."""
     hz = host.hz()
     if hz is None:
         pytest.skip("the kernel's tick rate is nowhere to be read")
     if len(host.ALLOWED) < 2:
         pytest.skip("needs two cores")
-    with mmgen.Machine(2, hz=hz, workload=mmgen.Busy(switch_us=switch_us, distribution="fixed")) as machine:
-        rounds_here = TICKING_ROUNDS if row == "ticking" else 100
-        pair(row, batch("wait", machine.gen).address, compiled.loop(kernel, "global"), n=1, rounds=rounds_here)
-        stats = machine.stats()
-    assert min(cpu.ticks for cpu in stats.cpus) > rounds_here
-    assert min(cpu.switches for cpu in stats.cpus) > max(cpu.ticks for cpu in stats.cpus)
-    rows.more.setdefault("missed_ticks", {})[row] = [[cpu.missed_ticks, cpu.ticks] for cpu in stats.cpus]
-    if row == "ticking" and "p99" in rows.found.get(row, {}) and "wake_futex" in rows.found:
-        rows.add("ticking_p99", [rows.found[row]["p99"][0]], [3e9 / hz + rows.found["wake_futex"]["theirs"]])
+    host.pin(*host.ALLOWED)                             # pair has pinned this thread
+    cpus = Cpus(hz, switch_us, apart)
+    try:
+        pair(row, batch("wait", cpus.gen), compiled.loop(kernel, "global"), n=1, rounds=nr, rest_ns=1e9 / hz)
+        ticks = [[driver.missed, driver.ticks] for driver in cpus.drivers]
+        assert min(driver.switches for driver in cpus.drivers) > max(driver.ticks for driver in cpus.drivers) > nr
+    finally:
+        cpus.close()
+    rows.more.setdefault("missed_ticks", {})[row] = ticks
+    result = rows.found[row]
+    if row == "ticking" and "p99" in result and "wake_futex" in rows.found:
+        rows.add("ticking_p99", [result["p99"][0]], [3e9 / hz + rows.found["wake_futex"]["theirs"]])
