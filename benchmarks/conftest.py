@@ -9,7 +9,7 @@ from pathlib import Path
 import compiled
 import host
 import pytest
-from rows import Rows
+from rows import ROUNDS, Rows
 
 RESULTS = Path(__file__).parent / "results.json"
 rows_key = pytest.StashKey[Rows]()
@@ -120,7 +120,7 @@ def other(core):
 def pair(benchmark, ours, rows, request, core):
     """pair(row, ours, theirs, ...): time the two loops in turn, `rounds` times; the row goes to the table and to results.json."""
 
-    def run(key, mine, theirs, *, n, n_theirs=None, rounds=31, pin=None, **beside):
+    def run(key, mine, theirs, *, n, n_theirs=None, rounds=ROUNDS, warm_up=ROUNDS, pin=None, **beside):
         n_theirs = n_theirs or n
         meter = ours["meter"].Meter(mine, theirs, pin=pin, **beside)
         samples = []
@@ -131,7 +131,7 @@ def pair(benchmark, ours, rows, request, core):
             samples.append((ns[0] / n, ns[1] / n_theirs))
 
         try:
-            benchmark.pedantic(once, rounds=rounds, warmup_rounds=2)
+            benchmark.pedantic(once, rounds=rounds, warmup_rounds=warm_up)
         finally:
             meter.close()
         del samples[:-rounds]                       # but for the warm-up

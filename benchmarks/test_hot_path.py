@@ -7,8 +7,10 @@ import ctypes
 import compiled
 import mmgen
 import pytest
+from rows import ROUNDS
 
-N = 1_000_000
+# A round of 30 us or so: the kernel's tick and its other work, which slow a loop down for longer than they last, miss most rounds.
+N = 100_000
 
 
 @pytest.fixture
@@ -56,9 +58,9 @@ def test_switch_and_qsbr_with_an_updater(pair, batch, qsbr, other):
     before = grace_periods(qsbr)
     pair("switch_qsbr_updater", ticked, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits,
          beside_theirs=compiled.loop(qsbr, "synchronize"), driven=True, each=1, pin=other)
-    assert gen.nr_waits > 31                            # an updater was there, in every round
-    assert gen.generation > 2 * 31
-    assert grace_periods(qsbr) - before > 31
+    assert gen.nr_waits > ROUNDS                        # an updater was there, in every round
+    assert gen.generation > 2 * ROUNDS
+    assert grace_periods(qsbr) - before > ROUNDS
 
 
 def grace_periods(library):
@@ -75,17 +77,17 @@ def test_switch_and_tick_and_qsbr_with_an_updater(pair, batch, qsbr, other):
     quiescent, waits = batch("quiescent", gen), batch("wait", gen)
     pair("quiescent_qsbr_updater", quiescent, compiled.loop(qsbr, "quiescent_state"), n=N, beside_ours=waits,
          beside_theirs=compiled.loop(qsbr, "synchronize"), driven=True, each=1, pin=other)
-    assert gen.nr_waits > 31
+    assert gen.nr_waits > ROUNDS
 
 
 def test_switch_and_refcount(pair, switch, bare):
-    pair("refcount_switch", switch, compiled.loop(bare, "refcount"), n=N // 4)
+    pair("refcount_switch", switch, compiled.loop(bare, "refcount"), n=N)
     assert references(bare) == 0                        # as many dropped as taken
 
 
 def test_switch_and_refcount_contended(pair, switch, batch, bare, other):
     there = batch("switch", switch.gen, 1)
-    pair("refcount_switch_contended", switch, compiled.loop(bare, "refcount"), n=N // 4, beside_ours=there,
+    pair("refcount_switch_contended", switch, compiled.loop(bare, "refcount"), n=N, beside_ours=there,
          beside_theirs=compiled.loop(bare, "refcount"), pin=other)
     assert switch.gen.cpu(1).switches > N
     assert references(bare) == 0                        # both cores' pairs, and none was lost
@@ -105,7 +107,7 @@ def test_tick_with_nobody_waiting_and_qsbr(pair, batch, qsbr):
 def test_counted_tick_and_fence_and_decrement(pair, batch, bare):
     gen = mmgen.MmGen(64, continuous=True)
     counted = batch("sweep_counted", gen)
-    pair("counted", counted, compiled.loop(bare, "fence_and_decrement"), n=N // 4)
+    pair("counted", counted, compiled.loop(bare, "fence_and_decrement"), n=N)
     assert gen.generation == sum(cpu.ticks for cpu in gen.stats().cpus) // 64           # every tick counted
 
 
@@ -118,14 +120,14 @@ def test_function_table(pair, batch, build, call):
     through.arg = target.target
     pair(f"table_{call}", through, inlined, n=N)
     if call == "switch":
-        assert gen.cpu(0).switches > 2 * 31 * N
+        assert gen.cpu(0).switches > 2 * ROUNDS * N
 
 
 def test_switch_and_qsbr_called(pair, switch, qsbr):
     pair("switch_qsbr_call", switch, compiled.loop(qsbr, "quiescent_state_call"), n=N)
 
 
-@pytest.mark.parametrize(("name", "n"), [("memb", N), ("mb", N // 10), ("ck", N // 4)])
+@pytest.mark.parametrize(("name", "n"), [("memb", N), ("mb", N // 50), ("ck", N)])
 def test_switch_and_sections(pair, switch, peer, name, n):
     pair(f"switch_{name}", switch, compiled.loop(peer(name), "section"), n=N, n_theirs=n)
 
@@ -141,12 +143,12 @@ def test_grace_period(pair, batch):
 
 
 def test_line_transfer(pair, bare, other):
-    pair("transfer", compiled.loop(bare, "ping"), None, n=20_000, beside_ours=compiled.loop(bare, "pong"), pin=other)
+    pair("transfer", compiled.loop(bare, "ping"), None, n=N // 20, beside_ours=compiled.loop(bare, "pong"), pin=other)
     bare.passes.restype = ctypes.c_uint64
-    assert bare.passes() > 2 * 31 * 20_000
+    assert bare.passes() > 2 * ROUNDS * N // 20
     assert bare.passes() % 2 == 0
 
 
 def test_contended_decrement(pair, bare, other):
     decrement = compiled.loop(bare, "decrement")
-    pair("contended_decrement", decrement, None, n=100_000, beside_ours=decrement, pin=other)
+    pair("contended_decrement", decrement, None, n=N // 4, beside_ours=decrement, pin=other)

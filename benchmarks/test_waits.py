@@ -9,7 +9,8 @@ import mmgen
 import pytest
 from mmgen._machine import Driver
 
-ROUNDS = 31
+ROUNDS = 101
+
 ASLEEP_ROUNDS = 300
 
 
@@ -34,18 +35,18 @@ def test_wait_and_qsbr(pair, waiting, peer, other):
     wait, reader = waiting
     qsbr = peer("qsbr")
     before = grace_periods(qsbr)
-    pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=2_000, beside_ours=reader,
-         beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS)
-    assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * ROUNDS * 2_000        # none was over when it began
-    assert grace_periods(qsbr) - before >= ROUNDS * 2_000       # with no reader there would be none
+    pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=500, beside_ours=reader,
+         beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS, warm_up=20)
+    assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * ROUNDS * 500        # none was over when it began
+    assert grace_periods(qsbr) - before >= ROUNDS * 500       # with no reader there would be none
 
 
 @pytest.mark.parametrize("name", ["memb", "mb", "ck"])
 def test_wait_and_sections(pair, waiting, peer, other, name):
     wait, reader = waiting
     library = peer(name)
-    pair(f"wait_{name}", wait, compiled.loop(library, "synchronize"), n=1_000, n_theirs=200, beside_ours=reader,
-         beside_theirs=compiled.loop(library, "section"), pin=other, rounds=ROUNDS)
+    pair(f"wait_{name}", wait, compiled.loop(library, "synchronize"), n=200, n_theirs=100, beside_ours=reader,
+         beside_theirs=compiled.loop(library, "section"), pin=other, rounds=ROUNDS, warm_up=20)
 
 
 @pytest.fixture
@@ -60,12 +61,12 @@ def kernel(peer):
 @pytest.mark.parametrize(("row", "loop"), [("wait_expedited", "expedited"), ("wait_unmap", "unmap")])
 def test_wait_and_interrupts(pair, waiting, kernel, peer, other, row, loop):
     wait, reader = waiting
-    pair(row, wait, compiled.loop(kernel, loop), n=1_000, n_theirs=200, beside_ours=reader,
-         beside_theirs=compiled.loop(peer("bare"), "empty"), each=1_000, pin=other, rounds=ROUNDS)
+    pair(row, wait, compiled.loop(kernel, loop), n=200, n_theirs=100, beside_ours=reader,
+         beside_theirs=compiled.loop(peer("bare"), "empty"), each=1_000, pin=other, rounds=ROUNDS, warm_up=20)
 
 
 def test_unmap_alone(pair, kernel):
-    pair("unmap_alone", compiled.loop(kernel, "unmap"), None, n=1_000, rounds=ROUNDS)
+    pair("unmap_alone", compiled.loop(kernel, "unmap"), None, n=200, rounds=ROUNDS, warm_up=5)
 
 
 def test_wake_and_bare_futex(benchmark, ours, rows, core, other):
@@ -112,7 +113,7 @@ def test_wait_and_the_kernels_own(pair, rows, batch, kernel, row, switch_us, apa
     host.pin(*host.ALLOWED)                             # pair has pinned this thread
     cpus = Cpus(hz, switch_us, apart)
     try:
-        pair(row, batch("wait", cpus.gen), compiled.loop(kernel, "global"), n=1, rounds=nr, rest_ns=1e9 / hz)
+        pair(row, batch("wait", cpus.gen), compiled.loop(kernel, "global"), n=1, rounds=nr, warm_up=2, rest_ns=1e9 / hz)
         ticks = [[driver.missed, driver.ticks] for driver in cpus.drivers]
         assert min(driver.switches for driver in cpus.drivers) > max(driver.ticks for driver in cpus.drivers) > nr
     finally:
