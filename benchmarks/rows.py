@@ -17,6 +17,8 @@ class Row:
     """the ratio theirs / ours to reach"""
     speed: bool = False
     """the figures are rates, and ours is to be the larger"""
+    short: str = ""
+    """for a plot"""
 
 
 QSBR = "liburcu qsbr quiescent_state, inline"
@@ -25,22 +27,28 @@ READER = "on the other core a reader that does nothing else"
 
 ROWS = {
     # switch and tick
-    "switch_increment": Row("switch, inlined", "bare per-CPU increment", most=1.1),
-    "switch_qsbr": Row("switch, inlined", QSBR, most=0.7),
-    "switch_qsbr_updater": Row(f"switch, inlined, and every 1,000th a tick; {UPDATER}", f"{QSBR}; {UPDATER}", most=0.7),
-    "refcount_switch": Row("switch, inlined", "refcount pair (lock inc, lock dec)", least=8),
-    "refcount_switch_contended": Row("switch, inlined, on both cores", "refcount pair, on both cores", least=30),
-    "tick_qsbr": Row("tick, nobody waits", QSBR, most=1.5),
-    "counted": Row("switch and tick that counts, 1/64 of them opening", "full fence and locked decrement", most=1.5),
-    "table_switch": Row("switch through the function table", "switch, inlined", most=6),
-    "batch": Row("switch in a batch, gen.run()", "switch, inlined", most=4),
-    "python_switch": Row("cpu.switch() from Python", "empty method of an extension class", most=1.15),
-    "two_threads": Row("two threads' cpu.switch() on free-threaded Python", "one thread's", least=1.7, speed=True),
+    "switch_increment": Row("switch, inlined", "bare per-CPU increment", most=1.1, short="switch / increment"),
+    "switch_qsbr": Row("switch, inlined", QSBR, most=0.7, short="switch / qsbr, alone"),
+    "switch_qsbr_updater": Row(f"switch, inlined, and every 1,000th a tick; {UPDATER}", f"{QSBR}; {UPDATER}",
+                               most=0.7, short="switch / qsbr, with an updater"),
+    "refcount_switch": Row("switch, inlined", "refcount pair (lock inc, lock dec)", least=8, short="refcount / switch, alone"),
+    "refcount_switch_contended": Row("switch, inlined, on both cores", "refcount pair, on both cores",
+                                     least=30, short="refcount / switch, contended"),
+    "tick_qsbr": Row("tick, nobody waits", QSBR, most=1.5, short="tick / qsbr"),
+    "counted": Row("switch and tick that counts, 1/64 of them opening", "full fence and locked decrement",
+                   most=1.5, short="counted tick / fence, decrement"),
+    "table_switch": Row("switch through the function table", "switch, inlined", most=6, short="function table / inlined"),
+    "batch": Row("switch in a batch, gen.run()", "switch, inlined", most=4, short="batch / inlined"),
+    "python_switch": Row("cpu.switch() from Python", "empty method of an extension class", most=1.15, short="cpu.switch() / empty method"),
+    "two_threads": Row("two threads' cpu.switch() on free-threaded Python", "one thread's",
+                       least=1.7, speed=True, short="two threads / one"),
     # waits
-    "wait_qsbr": Row("wait, nogil; on the other core a CPU that switches and ticks", f"liburcu qsbr synchronize_rcu; {READER}", most=0.7),
-    "wake_futex": Row("from the last tick to the waiter's running", "bare futex wake", most=1.1),
-    "ticking": Row("wait, two CPUs that tick as often as the kernel, at once, and switch every 100 us", "membarrier global", most=1.1),
-    "ticking_p99": Row("p99 of that wait", "3 ticks and a bare futex wake", most=1),
+    "wait_qsbr": Row("wait, nogil; on the other core a CPU that switches and ticks", f"liburcu qsbr synchronize_rcu; {READER}",
+                     most=0.7, short="wait / qsbr synchronize_rcu"),
+    "wake_futex": Row("from the last tick to the waiter's running", "bare futex wake", most=1.1, short="wake / bare futex"),
+    "ticking": Row("wait, two CPUs that tick as often as the kernel, at once, and switch every 100 us", "membarrier global",
+                   most=1.1, short="wait / membarrier global"),
+    "ticking_p99": Row("p99 of that wait", "3 ticks and a bare futex wake", most=1, short="its p99 / 3 ticks"),
     # for comparison only
     "empty": Row("empty loop"),
     "quiescent_qsbr": Row("switch and tick", QSBR),
@@ -50,6 +58,8 @@ ROWS = {
     "switch_mb": Row("switch, inlined", "liburcu mb read_lock and unlock, inline"),
     "switch_ck": Row("switch, inlined", "ck_epoch begin and end, inline"),
     "table_tick": Row("tick through the function table, nobody waits", "tick, inlined"),
+    "python_exact": Row("switch() of mmgen._cpu.Cpu, from which the handle's class derives", "empty method of an extension class"),
+    "python_increment": Row("method of an extension class that increments a word", "empty method of an extension class"),
     "idle": Row("idle_enter and idle_exit, nobody waits"),
     "grace": Row("start_poll and both generations of a domain of one CPU"),
     "wait_memb": Row("wait, as above", "liburcu memb synchronize_rcu; on the other core sections without pause"),

@@ -7,6 +7,7 @@ from types import FunctionType
 
 import mmgen
 import pytest
+from mmgen import _cpu
 
 ROUNDS = 101
 
@@ -29,19 +30,21 @@ def timed_ns(call, *args):
     return time.perf_counter_ns() - begin
 
 
-def test_switch_and_an_empty_method(timed, ours, core):
-    cpu, nothing = mmgen.MmGen(1).cpu(0), ours["shape"].Nothing()
-    mine, theirs = again(switches), again(switches)
+@pytest.mark.parametrize("row", ["python_switch", "python_exact", "python_increment"])
+def test_switch_and_an_empty_method(timed, ours, core, row):
+    gen, nothing = mmgen.MmGen(1), ours["shape"].Nothing()
+    switching = {"python_switch": lambda: gen.cpu(0), "python_exact": lambda: _cpu.Cpu(gen, 0), "python_increment": ours["shape"].Increment}
+    mine, mine_of, theirs = again(switches), switching[row](), again(switches)
     order = itertools.cycle([(0, 1), (1, 0)])
 
     def once():
         ns = [0, 0]
         for side in next(order):
-            ns[side] = timed_ns(theirs, nothing, N) if side else timed_ns(mine, cpu, N)
+            ns[side] = timed_ns(theirs, nothing, N) if side else timed_ns(mine, mine_of, N)
         return ns
 
-    timed("python_switch", once, n=N, rounds=ROUNDS)
-    assert cpu.switches > ROUNDS * N
+    timed(row, once, n=N, rounds=ROUNDS)
+    assert mine_of.switches > ROUNDS * N
 
 
 class Other:
