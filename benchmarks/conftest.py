@@ -180,7 +180,7 @@ def pytest_sessionfinish(session, exitstatus):
              and not session.config.getoption("benchmark_disable"))
     if option or whole:
         path = Path(option) if option else RESULTS
-        result = {"when": datetime.now(UTC).strftime("%Y-%m-%d"), "command": "pytest " + " ".join(sys.argv[1:]),
+        result = {"when": datetime.now(UTC).strftime("%Y-%m-%d"), "command": "pytest benchmarks/" if whole else "a part of pytest benchmarks/",
                   "skipped": skipped, **rows.as_json(host.load())}
         path.write_text(json.dumps(result, indent=1) + "\n")
         rows.notes.append(f"written to {path}")
