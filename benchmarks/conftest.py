@@ -118,7 +118,10 @@ def other(core):
 
 @pytest.fixture
 def pair(benchmark, ours, rows, request, core):
-    """pair(row, ours, theirs, ...): time the two loops in turn, `rounds` times; the row goes to the table and to results.json."""
+    """pair(row, ours, theirs, ...): time the two loops in turn, `rounds` times; the row goes to the table and to results.json.
+
+    It returns how many rounds there were, those that do not count among them; one, with --benchmark-disable.
+    """
 
     def run(key, mine, theirs, *, n, n_theirs=None, rounds=ROUNDS, warm_up=ROUNDS, pin=None, **beside):
         n_theirs = n_theirs or n
@@ -134,8 +137,9 @@ def pair(benchmark, ours, rows, request, core):
             benchmark.pedantic(once, rounds=rounds, warmup_rounds=warm_up)
         finally:
             meter.close()
-        del samples[:-rounds]                       # but for the warm-up
-        benchmark.extra_info.update(rows.add(key, [s[0] for s in samples], [s[1] for s in samples] if theirs else None, n=n))
+        timed = samples[-rounds:]                   # all but the warm-up
+        benchmark.extra_info.update(rows.add(key, [s[0] for s in timed], [s[1] for s in timed] if theirs else None, n=n))
+        return len(samples)
 
     return run
 
@@ -153,8 +157,9 @@ def timed(benchmark, rows):
             samples.append((ns[0] / n, ns[1] / n))
 
         benchmark.pedantic(one, rounds=rounds, warmup_rounds=1)
-        del samples[:-rounds]
-        benchmark.extra_info.update(rows.add(key, [s[0] for s in samples], [s[1] for s in samples], n=n))
+        timed = samples[-rounds:]
+        benchmark.extra_info.update(rows.add(key, [s[0] for s in timed], [s[1] for s in timed], n=n))
+        return len(samples)
 
     return run
 
@@ -180,7 +185,8 @@ def pytest_sessionfinish(session, exitstatus):
              and not session.config.getoption("benchmark_disable"))
     if option or whole:
         path = Path(option) if option else RESULTS
-        result = {"when": datetime.now(UTC).strftime("%Y-%m-%d"), "command": "pytest benchmarks/" if whole else "a part of pytest benchmarks/",
+        result = {"when": datetime.now(UTC).strftime("%Y-%m-%d"),
+                  "command": "pytest benchmarks/" if whole else "a part of it",
                   "skipped": skipped, **rows.as_json(host.load())}
         path.write_text(json.dumps(result, indent=1) + "\n")
         rows.notes.append(f"written to {path}")

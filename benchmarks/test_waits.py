@@ -35,10 +35,10 @@ def test_wait_and_qsbr(pair, waiting, peer, other):
     wait, reader = waiting
     qsbr = peer("qsbr")
     before = grace_periods(qsbr)
-    pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=500, beside_ours=reader,
-         beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS, warm_up=20)
-    assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * ROUNDS * 500        # none was over when it began
-    assert grace_periods(qsbr) - before >= ROUNDS * 500       # with no reader there would be none
+    rounds = pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=500, beside_ours=reader,
+                  beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS, warm_up=20)
+    assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * rounds * 500        # none was over when it began
+    assert grace_periods(qsbr) - before >= rounds * 500       # with no reader there would be none
 
 
 @pytest.mark.parametrize("name", ["memb", "mb", "ck"])
@@ -113,9 +113,9 @@ def test_wait_and_the_kernels_own(pair, rows, batch, kernel, row, switch_us, apa
     host.pin(*host.ALLOWED)                             # pair has pinned this thread
     cpus = Cpus(hz, switch_us, apart)
     try:
-        pair(row, batch("wait", cpus.gen), compiled.loop(kernel, "global"), n=1, rounds=nr, warm_up=2, rest_ns=1e9 / hz)
+        rounds = pair(row, batch("wait", cpus.gen), compiled.loop(kernel, "global"), n=1, rounds=nr, warm_up=2, rest_ns=1e9 / hz)
         ticks = [[driver.missed, driver.ticks] for driver in cpus.drivers]
-        assert min(driver.switches for driver in cpus.drivers) > max(driver.ticks for driver in cpus.drivers) > nr
+        assert min(driver.switches for driver in cpus.drivers) > max(driver.ticks for driver in cpus.drivers) > rounds
     finally:
         cpus.close()
     rows.more.setdefault("missed_ticks", {})[row] = ticks
