@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, freethreading_compatible=True
+# cython: language_level=3, binding=False, always_allow_keywords=False, freethreading_compatible=True
 """The least that a call from Python costs: methods that do nothing or next to nothing, declared as mmgen's are (binding=False)."""
 from libc.stdint cimport uint64_t
 

@@ -1,4 +1,5 @@
-# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
+# cython: language_level=3, binding=False, always_allow_keywords=False, freethreading_compatible=True
+# cython: embedsignature=True, embedsignature.format=clinic
 """The extension class mmgen.Cpu: one CPU of a domain, each method one call of the protocol.
 
 The handles that users have are of this very class: CPython calls a method of an extension class at once, without looking further,
@@ -15,6 +16,19 @@ from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed, store_u6
 
 from mmgen._arguments import to_ns
 from mmgen._domain import Mode
+
+
+# Whether the CPU may be used, as far as a glance tells: the rest is in a function of its own, so that a switch needs no stack.
+cdef inline bint runs(Cpu cpu) noexcept:
+    return cpu.gen.owners is NULL and load_u32(&mm_cpu_of(cpu.g, cpu.cpu).mode, memory_order_relaxed) == MM_RUNNING
+
+
+cdef int check(Cpu cpu, str call) except -1:
+    if cpu.gen.owners is not NULL:
+        own(cpu.gen, cpu.cpu, call)
+    if load_u32(&mm_cpu_of(cpu.g, cpu.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+        wrong_mode(cpu.gen, cpu.cpu, call)
+    return 0
 
 
 cdef class Cpu:
@@ -60,10 +74,8 @@ cdef class Cpu:
 
     def switch(self):
         """This CPU switches its mm: it holds no reference from before. Raises RuntimeError unless it is RUNNING."""
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "switch")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "switch")
+        if not runs(self):
+            check(self, "switch")
         mm_switch(self.g, self.cpu)
 
     def tick(self):
@@ -71,10 +83,8 @@ cdef class Cpu:
 
         Raises RuntimeError unless the CPU is RUNNING.
         """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "tick")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "tick")
+        if not runs(self):
+            check(self, "tick")
         return mm_gen_tick(self.g, self.cpu)
 
     def quiescent(self):
@@ -82,10 +92,8 @@ cdef class Cpu:
 
         Raises RuntimeError unless the CPU is RUNNING.
         """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "quiescent")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "quiescent")
+        if not runs(self):
+            check(self, "quiescent")
         mm_switch(self.g, self.cpu)
         if mm_gen_tick(self.g, self.cpu):
             with nogil:
