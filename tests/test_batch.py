@@ -8,6 +8,7 @@ import time
 
 import mmgen
 import pytest
+from conftest import SANITIZER
 from mmgen import Mode, Op
 from test_process import SETUP, ended_well
 from test_register import in_thread
@@ -417,6 +418,7 @@ def beside(call, meanwhile):
     assert errors == []
 
 
+@pytest.mark.skipif(SANITIZER == "thread", reason="the race is the test's own")
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("aligned", [0, 1])
 def test_another_thread_writes_into_the_array(two_cores, checked, aligned):
