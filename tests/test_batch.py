@@ -8,6 +8,7 @@ import time
 
 import mmgen
 import pytest
+from conftest import SANITIZER
 from mmgen import Mode, Op
 from test_process import SETUP, ended_well
 from test_register import in_thread
@@ -318,7 +319,9 @@ def test_checked_a_batch_makes_its_cpus_the_callers():
     gen.run(batch((0, TICK), (1, SWITCH), (2, ONLINE), (1, OFFLINE)))
     assert isinstance(in_thread(gen.cpu(0).switch), mmgen.WrongThreadError)
     assert isinstance(in_thread(gen.cpu(2).switch), mmgen.WrongThreadError)
-    assert in_thread(lambda: gen.run(batch((1, ONLINE), (1, SWITCH), (1, OFFLINE)))) == 0      # it went offline: free
+    with pytest.raises(RuntimeError, match=r"switch\(\) on CPU 1, which is OFFLINE"):         # it is nobody's now
+        raise in_thread(gen.cpu(1).switch)
+    assert in_thread(lambda: gen.run(batch((1, ONLINE), (1, SWITCH), (1, OFFLINE)))) == 0
     gen.run(batch((1, ONLINE), (1, SWITCH)))
     assert switches(gen) == [0, 3, 0]
 
@@ -347,13 +350,13 @@ def test_checked_the_same_as_unchecked():
 
 def kicked(does, checked=False):
     """A domain of three whose CPU 1's first tick calls does(gen), and a cookie."""
-    gen = mmgen.MmGen(3, kick=lambda holdouts: does(gen), patience=1, checked=checked)
+    gen = mmgen.MmGen(3, max_cpus=5, kick=lambda holdouts: does(gen), patience=1, checked=checked)
     gen.start_poll()
     return gen
 
 
-@pytest.mark.parametrize(("change", "checked"), [
-    ((0, SWITCH), False), ((9, SWITCH), False), ((0, 9), False), ((0, SWITCH), True), ((9, 9), True), ((0, 9), True)])
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("change", [(0, SWITCH), (0, 9), (9, 9), (3, ONLINE), (2**32 - 1, SWITCH)])       # 3: as it may grow
 def test_an_array_that_changes_meanwhile(change, checked):
     """What does not fit any more is not applied, in no case."""
     def does(gen):
@@ -366,6 +369,7 @@ def test_an_array_that_changes_meanwhile(change, checked):
     assert applied(caught.value) == 3
     assert gen.cpu(0).mode is Mode.OFFLINE
     assert switches(gen) == [0, 1, 0]
+    assert gen.nr_online == 2
 
 
 def test_a_cpu_that_another_thread_has_taken_meanwhile():
@@ -414,6 +418,7 @@ def beside(call, meanwhile):
     assert errors == []
 
 
+@pytest.mark.skipif(SANITIZER == "thread", reason="the race is the test's own")
 @pytest.mark.parametrize("checked", [False, True])
 @pytest.mark.parametrize("aligned", [0, 1])
 def test_another_thread_writes_into_the_array(two_cores, checked, aligned):
@@ -491,6 +496,24 @@ def test_others_wait_meanwhile(two_cores):
 
     beside(lambda: gen.run(ops), wait)
     assert waited
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_others_credit_idle_cpus_meanwhile(two_cores, checked):
+    """A CPU that is just being credited is an idle one."""
+    gen = mmgen.MmGen(64, checked=checked)
+    everybody = [array.array("I", [word for cpu in range(64) for word in (cpu, op)]) for op in (IDLE_ENTER, IDLE_EXIT)]
+    gen.run(everybody[0])
+    runs = 0
+
+    def run():
+        nonlocal runs
+        runs += 1
+        gen.run(everybody[1] + everybody[0])
+        return runs < 1500
+
+    beside(run, gen.start_poll)
+    assert all(count > runs for count in switches(gen))
 
 
 @pytest.mark.parametrize("checked", [False, True])
