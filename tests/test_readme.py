@@ -21,8 +21,9 @@ def test_an_example_runs(code, python):
     assert result.stdout.splitlines() == printed
 
 
-def test_the_readme_has_its_two_commands():
+def test_the_readme_has_its_commands():
     text = (ROOT / "README.md").read_text()
     assert "mmgen run" in text
     assert "tests/run" in text
+    assert "pytest benchmarks/" in text
     assert "tests/run" in (ROOT / ".ci" / "run").read_text()
