@@ -1,5 +1,10 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The extension class under mmgen.Cpu: one CPU of a domain, each method one call of the protocol."""
+"""The extension class mmgen.Cpu: one CPU of a domain, each method one call of the protocol.
+
+The handles that users have are of this very class: CPython calls a method of an extension class at once, without looking further,
+where the object is of just that class.
+"""
+cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 
 from mmgen._core cimport (
@@ -8,10 +13,16 @@ from mmgen._core cimport (
 from mmgen._domain cimport index, own, wrong_mode
 from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed, store_u64
 
+from mmgen._arguments import to_ns
 from mmgen._domain import Mode
 
 
 cdef class Cpu:
+    """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
+
+    Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.
+    """
+
     def __cinit__(self, MmGen gen not None, cpu, /):
         self.cpu = index(gen, cpu)
         self.g = gen.g
@@ -121,7 +132,40 @@ cdef class Cpu:
         if err:
             wrong_mode(self.gen, self.cpu, "idle_exit")
 
+    def idle(self):
+        """A context in which this CPU idles: around what blocks. It holds no reference then, needs no tick and delays no wait.
+
+        Raises RuntimeError, as the context is entered, unless the CPU is RUNNING.
+        """
+        return Idle(self)
+
+    def wait(self, timeout=None):
+        """Wait, on this CPU's own thread, for a full grace period; as MmGen.wait(), which would wait for its caller here.
+
+        The CPU counts as idle meanwhile: the wait drops every reference that the thread holds to what others publish.
+        timeout: seconds, None for ever. Raises RuntimeError unless the CPU is RUNNING, and what MmGen.wait() raises.
+        """
+        timeout_ns = to_ns(timeout)
+        with self.idle():
+            return self.gen._sleep(self.gen.start_poll(), timeout_ns)
+
     def _leave_idle(self):
         """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
         with nogil:
             mm_gen_idle_exit(self.g, self.cpu)
+
+
+@cython.final
+cdef class Idle:
+    """The context of Cpu.idle()."""
+
+    cdef Cpu cpu
+
+    def __init__(self, Cpu cpu not None, /):
+        self.cpu = cpu
+
+    def __enter__(self):
+        self.cpu.idle_enter()
+
+    def __exit__(self, kind, error, trace, /):
+        self.cpu._leave_idle()

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-NEED_HYPOTHESIS = ["test_entrances.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_mmtrace.py",
-                   "test_interface.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_trace.py"]
-collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
+NEED = {
+    "hypothesis": ["test_entrances.py", "test_fuzz_batch.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py",
+                   "test_fuzz_mmtrace.py", "test_fuzz_snapshot.py", "test_interface.py", "test_latency.py", "test_mmtrace.py",
+                   "test_protocol.py", "test_simpy.py", "test_trace.py"],
+    "simpy": ["test_simpy.py"],
+}
+missing = [package for package in NEED if not find_spec(package)]
+collect_ignore = [test for package in missing for test in NEED[package]]
 # What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
 SANITIZER = os.environ.get("MMGEN_SANITIZE", "")
 LOGS = os.environ.get("MMGEN_SANITIZER_LOGS")
@@ -25,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_report_header():
-    return f"left out, since hypothesis is not installed: {', '.join(collect_ignore)}" if collect_ignore else None
+    return [f"left out, since {package} is not installed: {', '.join(NEED[package])}" for package in missing]
 
 
 def pytest_addoption(parser):
@@ -33,7 +38,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if config.getoption("--long") and not collect_ignore:
+    if config.getoption("--long") and "hypothesis" not in missing:
         from hypothesis import settings  # noqa: PLC0415 - it may not be installed
         settings.register_profile("long", max_examples=20 * settings.default.max_examples)
         settings.load_profile("long")

@@ -17,7 +17,6 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"
 pytestmark = pytest.mark.unsanitized("builds everything again, and runs little of it")
 
 
-# Every Python has built a wheel, the one that is installed, and run what examples build on: `once` is what needs this one.
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """An sdist and the wheel that pip built from it, isolated, when the source was gone."""
@@ -35,8 +34,18 @@ def dist(tmp_path_factory):
     return sdist, next(out.glob("*.whl"))
 
 
+@pytest.fixture(scope="module", params=["the installed wheel", pytest.param("the sdist's wheel", marks=pytest.mark.once)])
+def wheel(request):
+    """A wheel: of every Python the one that is tested, once the one that an sdist gives."""
+    if "sdist" in request.param:
+        return request.getfixturevalue("dist")[1]
+    if "MMGEN_WHEEL" not in os.environ:
+        pytest.skip("tests/run says which wheel it installed")
+    return Path(os.environ["MMGEN_WHEEL"])
+
+
 @pytest.fixture(scope="module")
-def fresh(dist, tmp_path_factory):
+def fresh(wheel, tmp_path_factory):
     """The environment variables of an empty virtual environment, where pip finds the wheel."""
     venv, tools = tmp_path_factory.mktemp("fresh"), tmp_path_factory.mktemp("tools")
     run(sys.executable, "-m", "venv", venv)
@@ -46,7 +55,7 @@ def fresh(dist, tmp_path_factory):
         (tools / "python3-config").write_text(f'#!/bin/sh\nexec {config} "$@"\n')
         (tools / "python3-config").chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return env | {"PATH": f"{venv}/bin:{tools}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PIP_FIND_LINKS": str(dist[1].parent),
+    return env | {"PATH": f"{venv}/bin:{tools}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PIP_FIND_LINKS": str(wheel.parent),
                   "PIP_ONLY_BINARY": "mmgen-grace,numba,llvmlite,numpy", "PIP_QUIET": "2"}
 
 
@@ -91,7 +100,6 @@ def block(example, kind):
     return code
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_from_nothing(example, fresh, tmp_path):
     commands = block(example, "sh")
