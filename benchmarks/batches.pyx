@@ -1,11 +1,12 @@
 # cython: language_level=3, freethreading_compatible=True
 """mmgen's own operations, each in a loop (loop.h), inlined as in any Cython module that cimports them."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset
 
 from mmgen cimport (
-    MmGen, mm_cpu, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_poll, mm_gen_quiescent, mm_gen_start_poll,
-    mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_switch,
+    MM_OP_SWITCH, MmGen, mm_cpu, mm_gen, mm_gen_check, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_poll, mm_gen_quiescent, mm_gen_run,
+    mm_gen_start_poll, mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_op, mm_switch,
 )
 
 from mmgen._capi import _C_API
@@ -20,6 +21,8 @@ cdef extern from "loop.h":
 
 cdef enum:
     SWITCHES_A_TICK = 1000
+    OPS = 4096                          # of a batch
+    CPUS_OF_A_BATCH = 64
 
 cdef struct target:
     const void *mmgen                   # the function table, for table.c
@@ -34,6 +37,22 @@ cdef void switch_run(void *arg, uint64_t n) noexcept nogil:
     for _i in range(n):
         mm_switch(g, cpu)
         KEEP()
+
+
+cdef mm_op switches[OPS]                # one on each CPU in turn; written when the first Batch is made
+
+
+# Both passes of a batch of Python's: it is checked, and applied.
+cdef void batch_run(void *arg, uint64_t n) noexcept nogil:
+    cdef mm_gen *g = (<target *>arg).g
+    cdef uint8_t modes[CPUS_OF_A_BATCH]
+    cdef size_t nr
+    while n:
+        nr = min(n, <uint64_t>OPS)
+        memset(modes, 0, sizeof(modes))
+        if mm_gen_check(g, switches, nr, modes, CPUS_OF_A_BATCH) == nr:
+            mm_gen_run(g, switches, nr)
+        n -= nr
 
 
 cdef void tick_run(void *arg, uint64_t n) noexcept nogil:
@@ -168,6 +187,11 @@ cdef class Batch:
         self.l.arg = &self.t
         if name == "switch":
             self.l.run = switch_run
+        elif name == "batch":
+            assert gen.cpus == CPUS_OF_A_BATCH
+            for cpu in range(OPS):
+                switches[cpu] = mm_op(cpu=cpu % CPUS_OF_A_BATCH, op=MM_OP_SWITCH)
+            self.l.run = batch_run
         elif name == "tick":
             self.l.run = tick_run
         elif name == "ticked":

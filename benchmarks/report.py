@@ -1,6 +1,6 @@
-"""The tables and plots of docs/performance.md, from results.json: python benchmarks/report.py
+"""The tables and plots of docs/performance.md, and the table of docs/embedding.md, from results.json: python benchmarks/report.py
 
-Tables go between the page's marks; the prose around them is left alone. The plots need matplotlib.
+Tables go between the pages' marks; the prose around them is left alone. The plots need matplotlib.
 """
 import json
 import re
@@ -11,6 +11,7 @@ from rows import ROWS, scaled
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
 RESULTS = ROOT / "benchmarks" / "results.json"
 TICK_MS = 4.0                           # at 250 Hz, for the model
 FAN_OUT = 64
@@ -113,15 +114,41 @@ def model(results):
                   "a tick waits, ticks spread evenly", f"levels of a tree of {FAN_OUT}", "decrements on its longest way"), lines)
 
 
-PARTS = {"targets": targets, "others": others, "machine": machine, "growth": growth, "model": model}
+def entrances(results):
+    """What a switch and a tick cost through each entrance."""
+    lines = []
+    for text, switch, tick in ENTRANCES:
+        rows = [results["rows"].get(row) and (results["rows"][row][side], results["rows"][row]["ratio"]) if row else None
+                for row, side in (switch, tick)]
+        lines.append((text, *(f"{scaled(found[0])}" if found else "" for found in rows)))
+    return table(("through", "a switch", "a tick that nobody waits for"), lines)
 
 
-def filled(page, results):
-    """`page` with its tables made from `results`."""
-    for name, part in PARTS.items():
+# What a line is called, and the row and side that have its switch and its tick.
+NONE = (None, None)
+ENTRANCES = [
+    ("Cython, inlined", ("table_switch", "theirs"), ("table_tick", "theirs")),
+    ("C or C++, inlined by the header", ("header_switch", "ours"), NONE),
+    ("the table of functions (C, Rust, ...)", ("table_switch", "ours"), ("table_tick", "ours")),
+    ("a loop of numba's", ("entrance_numba", "ours"), NONE),
+    ("`gen.run(ops)`", ("entrance_batch", "ours"), NONE),
+    ("`cpu.switch()`", ("entrance_handle", "ours"), NONE),
+    ("`gen.switch(0)`", ("entrance_domain", "ours"), NONE),
+    ("ctypes, from Python", ("entrance_ctypes", "ours"), NONE),
+]
+PAGES = {
+    PAGE: {"targets": targets, "others": others, "machine": machine, "growth": growth, "model": model},
+    EMBEDDING: {"entrances": entrances},
+}
+
+
+def filled(path, results):
+    """The page at `path` with its tables made from `results`."""
+    page = path.read_text()
+    for name, part in PAGES[path].items():
         mark = re.compile(rf"(<!-- {name}: made by benchmarks/report.py -->\n).*?(<!-- end -->)", re.DOTALL)
         if len(mark.findall(page)) != 1:
-            raise LookupError(f"{PAGE.name} has no place for {name!r}, or several")
+            raise LookupError(f"{path.name} has no place for {name!r}, or several")
         found = mark.search(page)
         page = f"{page[:found.start()]}{found[1]}\n{part(results)}\n\n{found[2]}{page[found.end():]}"
     return page
@@ -185,7 +212,8 @@ def plots(results):
 
 def main():
     results = json.loads(RESULTS.read_text())
-    PAGE.write_text(filled(PAGE.read_text(), results))
+    for path in PAGES:
+        path.write_text(filled(path, results))
     plots(results)
 
 

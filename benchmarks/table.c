@@ -11,3 +11,7 @@ struct loop table_switch = {table_switch_run, NULL, NULL, NULL};
 
 LOOP_RUN(table_tick, ((struct table_target *)arg)->mmgen->mm_gen_tick(((struct table_target *)arg)->g, 0))
 struct loop table_tick = {table_tick_run, NULL, NULL, NULL};
+
+/* The inline functions of the header. */
+LOOP_RUN(header_switch, mm_switch(((struct table_target *)arg)->g, 0))
+struct loop header_switch = {header_switch_run, NULL, NULL, NULL};

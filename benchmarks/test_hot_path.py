@@ -122,6 +122,12 @@ def test_function_table(pair, batch, build, call):
         assert gen.cpu(0).switches > 2 * rounds * N
 
 
+def test_batch(pair, batch):
+    gen = mmgen.MmGen(64)
+    rounds = pair("batch", batch("batch", gen), batch("switch", mmgen.MmGen(1)), n=N)
+    assert sum(cpu.switches for cpu in gen.stats().cpus) >= rounds * N
+
+
 def test_switch_and_qsbr_called(pair, switch, qsbr):
     pair("switch_qsbr_call", switch, compiled.loop(qsbr, "quiescent_state_call"), n=N)
 

@@ -7,7 +7,6 @@ from types import FunctionType
 
 import mmgen
 import pytest
-from mmgen import _cpu
 
 ROUNDS = 101
 
@@ -30,10 +29,10 @@ def timed_ns(call, *args):
     return time.perf_counter_ns() - begin
 
 
-@pytest.mark.parametrize("row", ["python_switch", "python_exact", "python_increment"])
+@pytest.mark.parametrize("row", ["python_switch", "python_increment"])
 def test_switch_and_an_empty_method(timed, ours, core, row):
     gen, nothing = mmgen.MmGen(1), ours["shape"].Nothing()
-    switching = {"python_switch": lambda: gen.cpu(0), "python_exact": lambda: _cpu.Cpu(gen, 0), "python_increment": ours["shape"].Increment}
+    switching = {"python_switch": lambda: gen.cpu(0), "python_increment": ours["shape"].Increment}
     mine, mine_of, theirs = again(switches), switching[row](), again(switches)
     order = itertools.cycle([(0, 1), (1, 0)])
 

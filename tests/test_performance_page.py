@@ -20,13 +20,14 @@ def report(monkeypatch):
     return module
 
 
-def test_the_tables_are_those_of_the_results(report):
+@pytest.mark.parametrize("row", ["switch_increment", "table_switch"])
+def test_the_tables_are_those_of_the_results(report, row):
     results = json.loads(report.RESULTS.read_text())
-    page = report.PAGE.read_text()
-    assert report.filled(page, results) == page, "python benchmarks/report.py makes them"
+    pages = {path: path.read_text() for path in report.PAGES}
+    assert {path: report.filled(path, results) for path in pages} == pages, "python benchmarks/report.py makes them"
     # One figure off would be seen.
-    results["rows"]["switch_increment"]["ours"] *= 2
-    assert report.filled(page, results) != page
+    results["rows"][row]["ours"] *= 2
+    assert {path: report.filled(path, results) for path in pages} != pages
 
 
 def test_every_plot_is_there(report):
