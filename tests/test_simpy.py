@@ -27,6 +27,7 @@ from mmgen._arguments import shown
 from mmgen.simpy import SimCpu, SimMmGen
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "simpy_machine"
+pytestmark = pytest.mark.unsanitized("Python, in one thread, over calls that test_interface.py makes in every order under one")
 
 
 class Watched(SimMmGen):
