@@ -116,9 +116,9 @@ def restored(state):
     return gen
 
 
-def keeps_its_promises(state, steps, waits):
+def keeps_its_promises(gen, state, steps, waits):
     """Who begins to wait is not released early, whatever is done, and he and whoever waited before are released in the end."""
-    gen, found = restored(state), words(state)
+    found = words(state)
     oracle = Oracle(gen)
     if waits:
         oracle.apply("wait", 0)
@@ -187,8 +187,8 @@ def test_every_bit_that_is_another_is_refused_or_harmless(state):
         made_up[at // 64] ^= 1 << at % 64
         if at // 64 != CHECKSUM and (gen := restored(sealed(made_up))) is not None:
             through += 1
-            keeps_its_promises(sealed(made_up), stay_behind(gen.cpus), waits=True)
-            keeps_its_promises(sealed(made_up), (), waits=False)
+            keeps_its_promises(gen, sealed(made_up), stay_behind(gen.cpus), waits=True)
+            keeps_its_promises(mmgen.MmGen.restore(sealed(made_up)), sealed(made_up), (), waits=False)
     assert 500 < through < 64 * len(found)              # counters, mostly
 
 
@@ -229,6 +229,6 @@ def made_up(draw):
 def test_what_was_made_up_is_refused_or_harmless(state, steps, waits):
     gen = restored(state)
     if gen is not None:
-        keeps_its_promises(state, stay_behind(gen.cpus), waits=True)
-        keeps_its_promises(state, (), waits=False)
-        keeps_its_promises(state, steps, waits)
+        keeps_its_promises(gen, state, stay_behind(gen.cpus), waits=True)
+        keeps_its_promises(mmgen.MmGen.restore(state), state, (), waits=False)
+        keeps_its_promises(mmgen.MmGen.restore(state), state, steps, waits)
