@@ -4,12 +4,15 @@ import contextlib
 
 import mmgen
 import pytest
+from conftest import SANITIZER
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from mmgen import Mode, Op
 from test_protocol import OPS, STARTS, Oracle
 from test_snapshot import CHECKSUM, COUNTING, GENERATION, GOAL, M64, PENDING, domain, of_cpu, sealed, two, words
+
+pytestmark = [pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else []
 
 STEPS = ["switch", "tick", "tick_no_wake", "quiescent", "idle_enter", "idle_exit", "online", "offline", "wait", "expedite", "register",
          "callback", "run"]
