@@ -13,7 +13,6 @@ class Op(enum.IntEnum):
     ONLINE = 5
     OFFLINE = 6
 
-CHANGED: str
 LAYOUT: str
 ORDER: str
 PAIR: re.Pattern[str]

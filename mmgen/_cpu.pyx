@@ -1,5 +1,11 @@
-# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The extension class under mmgen.Cpu: one CPU of a domain, each method one call of the protocol."""
+# cython: language_level=3, binding=False, always_allow_keywords=False, freethreading_compatible=True
+# cython: embedsignature=True, embedsignature.format=clinic
+"""The extension class mmgen.Cpu: one CPU of a domain, each method one call of the protocol.
+
+The handles that users have are of this very class: CPython calls a method of an extension class at once, without looking further,
+where the object is of just that class.
+"""
+cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 
 from mmgen._core cimport (
@@ -8,10 +14,29 @@ from mmgen._core cimport (
 from mmgen._domain cimport index, own, wrong_mode
 from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed, store_u64
 
+from mmgen._arguments import to_ns
 from mmgen._domain import Mode
 
 
+# Whether the CPU may be used, as far as a glance tells: the rest is in a function of its own, so that a switch needs no stack.
+cdef inline bint runs(Cpu cpu) noexcept:
+    return cpu.gen.owners is NULL and load_u32(&mm_cpu_of(cpu.g, cpu.cpu).mode, memory_order_relaxed) == MM_RUNNING
+
+
+cdef int check(Cpu cpu, str call) except -1:
+    if cpu.gen.owners is not NULL:
+        own(cpu.gen, cpu.cpu, call)
+    if load_u32(&mm_cpu_of(cpu.g, cpu.cpu).mode, memory_order_relaxed) != MM_RUNNING:
+        wrong_mode(cpu.gen, cpu.cpu, call)
+    return 0
+
+
 cdef class Cpu:
+    """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
+
+    Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.
+    """
+
     def __cinit__(self, MmGen gen not None, cpu, /):
         self.cpu = index(gen, cpu)
         self.g = gen.g
@@ -49,10 +74,8 @@ cdef class Cpu:
 
     def switch(self):
         """This CPU switches its mm: it holds no reference from before. Raises RuntimeError unless it is RUNNING."""
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "switch")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "switch")
+        if not runs(self):
+            check(self, "switch")
         mm_switch(self.g, self.cpu)
 
     def tick(self):
@@ -60,10 +83,8 @@ cdef class Cpu:
 
         Raises RuntimeError unless the CPU is RUNNING.
         """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "tick")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "tick")
+        if not runs(self):
+            check(self, "tick")
         return mm_gen_tick(self.g, self.cpu)
 
     def quiescent(self):
@@ -71,10 +92,8 @@ cdef class Cpu:
 
         Raises RuntimeError unless the CPU is RUNNING.
         """
-        if self.gen.owners is not NULL:
-            own(self.gen, self.cpu, "quiescent")
-        if load_u32(&mm_cpu_of(self.g, self.cpu).mode, memory_order_relaxed) != MM_RUNNING:
-            wrong_mode(self.gen, self.cpu, "quiescent")
+        if not runs(self):
+            check(self, "quiescent")
         mm_switch(self.g, self.cpu)
         if mm_gen_tick(self.g, self.cpu):
             with nogil:
@@ -121,7 +140,40 @@ cdef class Cpu:
         if err:
             wrong_mode(self.gen, self.cpu, "idle_exit")
 
+    def idle(self):
+        """A context in which this CPU idles: around what blocks. It holds no reference then, needs no tick and delays no wait.
+
+        Raises RuntimeError, as the context is entered, unless the CPU is RUNNING.
+        """
+        return Idle(self)
+
+    def wait(self, timeout=None):
+        """Wait, on this CPU's own thread, for a full grace period; as MmGen.wait(), which would wait for its caller here.
+
+        The CPU counts as idle meanwhile: the wait drops every reference that the thread holds to what others publish.
+        timeout: seconds, None for ever. Raises RuntimeError unless the CPU is RUNNING, and what MmGen.wait() raises.
+        """
+        timeout_ns = to_ns(timeout)
+        with self.idle():
+            return self.gen._sleep(self.gen.start_poll(), timeout_ns)
+
     def _leave_idle(self):
         """idle_exit() if the CPU idles; nothing else, in a closed domain either."""
         with nogil:
             mm_gen_idle_exit(self.g, self.cpu)
+
+
+@cython.final
+cdef class Idle:
+    """The context of Cpu.idle()."""
+
+    cdef Cpu cpu
+
+    def __init__(self, Cpu cpu not None, /):
+        self.cpu = cpu
+
+    def __enter__(self):
+        self.cpu.idle_enter()
+
+    def __exit__(self, kind, error, trace, /):
+        self.cpu._leave_idle()

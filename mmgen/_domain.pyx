@@ -1,4 +1,5 @@
-# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
+# cython: language_level=3, binding=False, always_allow_keywords=False, freethreading_compatible=True
+# cython: embedsignature=True, embedsignature.format=clinic
 """The extension class under mmgen.MmGen: a domain, each method one call of the protocol."""
 import enum
 

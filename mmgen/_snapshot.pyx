@@ -3,16 +3,20 @@
 
 Words of 64 bits, little-endian, that never hold an address: a snapshot is the same for the same operations, whoever applied them, and
 can be restored elsewhere. What is not in it: deferred callbacks (none may be pending), who sleeps, the kick, the trace, latencies.
+
+The checksum finds what was damaged on the way. What was made up, it does not: hence mm_snapshot_fault() asks for all that the protocol
+counts on in a domain at rest, where nobody is in a call nor owes a wake. From there on the protocol goes on as from any other state.
 """
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from mmgen._callbacks cimport mm_gen_nr_deferred, mm_gen_nr_run
 from mmgen._control cimport control_of, mm_control
 from mmgen._core cimport (
     MM_IDLE, MM_MAX_CPUS, MM_OFFLINE, MM_ONLINE_SHIFT, MM_OPEN, MM_PARITY_SHIFT, MM_RUNNING, mm_cpu, mm_cpu_of,
 )
 from mmgen._domain cimport MmGen
-from mmgen._lifetime cimport mm_gen_create
+from mmgen._lifetime cimport mm_gen_create, mm_gen_nr_waits
 from mmgen._sleep cimport EBUSY, ENOSPC, ESHUTDOWN, pthread_mutex_lock, pthread_mutex_unlock
 from mmgen._stdatomic cimport load_u32, load_u64, memory_order_relaxed, store_u32, store_u64
 
@@ -30,9 +34,11 @@ cdef extern from *:
 
 cdef enum:                          # the words before the CPUs'
     MAGIC, NR_CPUS, COUNTING, PATIENCE, GENERATION, GOAL, PENDING, NR_WAITS, EXPEDITE, KICKED, IMPATIENT, NR_DEFERRED, FIRST_SWITCHES
-    HEADER = 16                     # words; what is left is 0
+    CHECKSUM = 15                   # of all the others; those between are 0
+    HEADER = 16                     # words
     PER_CPU = 8
 cdef uint64_t FORMAT = 0x0001006e65676d6d           # "mmgen", 0, and the version, 1
+cdef uint64_t FAR = <uint64_t>1 << 62               # further apart no two counters get that are compared by signed difference
 
 
 cdef inline uint64_t two(uint32_t low, uint32_t high) noexcept nogil:
@@ -62,6 +68,16 @@ cdef size_t mm_snapshot_size(uint32_t nr_cpus) noexcept nogil:
     return 8 * (HEADER + PER_CPU * <size_t>nr_cpus)
 
 
+# FNV-1a, of words. Each step is one to one, so it differs wherever a single word does.
+cdef uint64_t mm_snapshot_checksum(const uint8_t *state, size_t size) noexcept nogil:
+    cdef uint64_t sum = 0xcbf29ce484222325
+    cdef size_t at
+    for at in range(size // 8):
+        if at != CHECKSUM:
+            sum = (sum ^ get(state, at)) * <uint64_t>0x100000001b3
+    return sum
+
+
 # ---- out of a domain, with both its locks ---------------------------------------------------------------------------------------
 
 cdef void save_cpu(mm_cpu *c, uint8_t *state, size_t at) noexcept nogil:
@@ -73,6 +89,14 @@ cdef void save_cpu(mm_cpu *c, uint8_t *state, size_t at) noexcept nogil:
     put(state, at + 5, load_u64(&c.nr_ticks, memory_order_relaxed))
     put(state, at + 6, c.first_tick)
     put(state, at + 7, load_u64(&c.nr_kicks, memory_order_relaxed))
+
+
+# Whether mm_gen_wake() would kick. That a generation was opened and the idle not credited since, which it sees to as well, is a fault.
+cdef bint owes_a_kick(mm_gen *g) noexcept nogil:
+    cdef mm_control *control = control_of(g)
+    cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed)
+    return (g.kick is not NULL and control.kicked != gen and <int64_t>(load_u64(&g.goal, memory_order_relaxed) - gen) > 0
+            and (load_u64(&control.impatient, memory_order_relaxed) == gen or <int64_t>(control.expedite - gen) > 0))
 
 
 cdef int64_t save(mm_gen *g, uint8_t *state, size_t size) noexcept nogil:
@@ -103,7 +127,9 @@ cdef int64_t save(mm_gen *g, uint8_t *state, size_t size) noexcept nogil:
         put(state, FIRST_SWITCHES, load_u64(&mm_cpu_of(g, nr_cpus).nr_mm_switches, memory_order_relaxed))
     for cpu in range(nr_cpus):
         save_cpu(mm_cpu_of(g, cpu), state, HEADER + PER_CPU * <size_t>cpu)
-    return mm_snapshot_size(nr_cpus) if mm_snapshot_fault(state, mm_snapshot_size(nr_cpus)) is NULL else -EBUSY
+    size = mm_snapshot_size(nr_cpus)
+    put(state, CHECKSUM, mm_snapshot_checksum(state, size))
+    return -EBUSY if owes_a_kick(g) or mm_snapshot_fault(state, size) is not NULL else <int64_t>size
 
 
 cdef int64_t mm_gen_snapshot(mm_gen *g, void *state, size_t size) noexcept nogil:
@@ -118,41 +144,62 @@ cdef int64_t mm_gen_snapshot(mm_gen *g, void *state, size_t size) noexcept nogil
 
 # ---- and into one ---------------------------------------------------------------------------------------------------------------
 
-# Whether a CPU's words are such as it can have; and whether it is online, and owes generation `gen` a switch.
-cdef bint whole_cpu(const uint8_t *state, size_t at, uint64_t gen, uint32_t *online, uint32_t *owing) noexcept nogil:
+# Whether a CPU's words are such as it can have, at rest. And counts it, if it is online, and owes generation `gen` a switch.
+cdef bint whole_cpu(const uint8_t *state, size_t at, uint64_t gen, bint waited_for, uint32_t *online, uint32_t *owing) noexcept nogil:
     cdef uint64_t nr = get(state, at), curr = get(state, at + 1 + (gen & 1)), prev = get(state, at + 2 - (gen & 1))
     cdef uint32_t mode = low(state, at + 3)
+    cdef bint owes = <int64_t>(curr - prev) < 0
     if mode == MM_OFFLINE:
-        return True
+        return True                     # it gets the others anew when it comes online
     online[0] += 1
-    owing[0] += <int64_t>(curr - prev) < 0
-    return (mode == MM_RUNNING or mode == MM_IDLE) and <int64_t>(nr - curr) >= 0 and <int64_t>(nr - prev) >= 0
+    owing[0] += owes
+    if mode == MM_IDLE:
+        if owes and waited_for:
+            return False                # nobody would credit it before the next wake, which may never come
+    elif mode != MM_RUNNING:
+        return False
+    # Its switches are counted from its snapshots on. Were those equal, it would owe neither this generation nor the next, which then
+    # never ends; and so it would if they were so far apart that the difference changes its sign before the CPU has ticked.
+    return curr != prev and nr - curr < FAR and nr - prev < FAR
 
 
 cdef const char *mm_snapshot_fault(const uint8_t *state, size_t size) noexcept nogil:
-    cdef uint32_t cpu, online = 0, owing = 0
+    cdef uint32_t cpu, nr_cpus, online = 0, owing = 0
     cdef uint64_t gen
+    cdef int64_t ahead
+    cdef bint continuous
     if size < 8 or get(state, MAGIC) << 16 != FORMAT << 16:
         return "it is no snapshot"
     if get(state, MAGIC) != FORMAT:
         return "its format is another version's"
     if size < 8 * HEADER:
         return "it is truncated"
-    if not 1 <= low(state, NR_CPUS) <= high(state, NR_CPUS) <= MM_MAX_CPUS:
-        return "it has more CPUs than a domain may"
-    if size < mm_snapshot_size(low(state, NR_CPUS)):
+    nr_cpus = low(state, NR_CPUS)
+    if not 1 <= nr_cpus <= high(state, NR_CPUS) <= MM_MAX_CPUS:
+        return "it has more CPUs than a domain may, or none"
+    if size < mm_snapshot_size(nr_cpus):
         return "it is truncated"
-    if size > mm_snapshot_size(low(state, NR_CPUS)):
+    if size > mm_snapshot_size(nr_cpus):
         return "something comes after its last CPU"
+    if get(state, CHECKSUM) != mm_snapshot_checksum(state, size):
+        return "it is damaged: its checksum is another's"
     if (low(state, COUNTING) > 1 or max(high(state, COUNTING), low(state, PATIENCE)) > <uint32_t>1 << 31
-            or high(state, PATIENCE) > high(state, NR_CPUS)):
+            or high(state, PATIENCE) > nr_cpus or (nr_cpus == high(state, NR_CPUS) and get(state, FIRST_SWITCHES))
+            or get(state, FIRST_SWITCHES + 1) or get(state, FIRST_SWITCHES + 2)):
         return "its settings are none that a domain may have"
     gen = get(state, GENERATION)
-    for cpu in range(low(state, NR_CPUS)):
-        if not whole_cpu(state, HEADER + PER_CPU * <size_t>cpu, gen, &online, &owing):
+    continuous = low(state, COUNTING)
+    ahead = get(state, GOAL) - gen
+    if ahead > max(<int64_t>3, <int64_t>high(state, COUNTING)) or ahead < (-<int64_t>FAR if continuous else 0):
+        return "its goal is none that its generation leads to"
+    for cpu in range(nr_cpus):
+        if not whole_cpu(state, HEADER + PER_CPU * <size_t>cpu, gen, ahead > 0, &online, &owing):
             return "a CPU's words contradict each other"
     if (get(state, PENDING) != (<uint64_t>online << MM_ONLINE_SHIFT | (gen & 1) << MM_PARITY_SHIFT | owing) or (online and not owing)
-            or <int64_t>(get(state, GOAL) - gen) > max(<int64_t>3, <int64_t>high(state, COUNTING))):
+            # Who begins to wait where nobody does counts on it that no CPU has ticked in this generation: two then are enough.
+            or (ahead == 0 and not continuous and owing != online)
+            # And where nobody is online nobody is waited for.
+            or (ahead > 0 and not online)):
         return "what is owed is not what its CPUs owe"
     return NULL
 
@@ -208,7 +255,7 @@ def snapshot(MmGen gen not None, /):
     cdef char *at
     cdef size_t size
     while took == -ENOSPC:                          # it may grow meanwhile
-        size = mm_snapshot_size(gen.cpus)
+        size = mm_snapshot_size(load_u32(&gen.g.nr_cpus, memory_order_relaxed))
         state = bytes(size)
         at = state
         with nogil:
@@ -216,22 +263,38 @@ def snapshot(MmGen gen not None, /):
     if took == -ESHUTDOWN:
         gen._check_open()
     if took < 0:
-        pending = gen.nr_deferred - gen.nr_run
+        pending = mm_gen_nr_deferred(gen.g) - mm_gen_nr_run(gen.g)
         raise RuntimeError(f"{pending} callbacks are pending: they are not part of a snapshot" if pending
-                           else "a thread is in a call of one of the domain's CPUs")
+                           else "a thread is in a call of one of the domain's CPUs, or owes a wake()")
     return state
 
 
 def shape(bytes state not None, /):
     """(cpus, max_cpus, first_switches) of the domain that was saved; ValueError if it is no snapshot."""
-    cdef const char *fault = mm_snapshot_fault(state, len(state))
+    cdef const uint8_t *words = state
+    cdef size_t size = len(state)
+    cdef const char *fault
+    with nogil:
+        fault = mm_snapshot_fault(words, size)
     if fault is not NULL:
-        expected = f", of {mm_snapshot_size(low(state, NR_CPUS))}" if len(state) >= 8 * HEADER else ""
-        raise ValueError(f"state={shown(state[:8])}... cannot be restored: {fault.decode()} ({len(state)} bytes{expected})")
-    return low(state, NR_CPUS), high(state, NR_CPUS), get(state, FIRST_SWITCHES)
+        raise ValueError(f"state={shown(state[:16])} of {size} bytes cannot be restored: {fault.decode()}")
+    return low(words, NR_CPUS), high(words, NR_CPUS), get(words, FIRST_SWITCHES)
 
 
 def load(MmGen gen not None, bytes state not None, /):
-    """Put a snapshot into a new domain of its shape, all of whose CPUs are offline."""
-    assert shape(state)[:2] == (gen.cpus, control_of(gen.g).max_cpus)
-    mm_snapshot_load(gen.g, state)
+    """Put a snapshot, of which shape() has told the shape, into a new domain of that shape, all of whose CPUs are offline."""
+    cdef const uint8_t *words = state
+    cdef mm_control *control = control_of(gen.g)
+    cdef uint64_t generation
+    gen._check_open()
+    # A subclass may have made another of it, or have used it already.
+    if (len(state) < 8 * HEADER or low(words, NR_CPUS) != load_u32(&gen.g.nr_cpus, memory_order_relaxed)
+            or len(state) != mm_snapshot_size(low(words, NR_CPUS)) or high(words, NR_CPUS) != control.max_cpus
+            or load_u64(&gen.g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT or mm_gen_nr_waits(gen.g)):
+        raise RuntimeError("the domain to restore into is not as restore() has made it")
+    with nogil:
+        mm_snapshot_load(gen.g, words)
+    if owes_a_kick(gen.g):
+        # A patience ran out, and there was no kick. Now there is one: it may run out in this generation again.
+        generation = load_u64(&gen.g.generation, memory_order_relaxed)
+        store_u64(&control.impatient, generation - 1, memory_order_relaxed)

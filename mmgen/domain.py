@@ -22,10 +22,11 @@ from mmgen import _batch, _capi, _domain, _snapshot
 from mmgen._arguments import shown, to_ns, whole
 from mmgen._batch import Op
 from mmgen._cookie import Cookie
+from mmgen._cpu import Cpu
 from mmgen._domain import INTERRUPTED, TIMED_OUT, ClosedError, DriverlessError, FullError, Mode, WrongThreadError
 from mmgen._latency import Latency
 from mmgen.callbacks import Callback, Reclaimer, Resolve
-from mmgen.cpu import Cpu, RegisteredCpu, of_thread
+from mmgen.registered import RegisteredCpu, of_thread
 from mmgen.stall import StallReport, logger, report
 from mmgen.stats import CpuCounters, DomainStats, Holdout
 
@@ -42,6 +43,8 @@ __all__ = [
 # before the thread falls asleep, and for systems without a futex: Ctrl-C is noticed within 50 ms all the same.
 SLICE_NS = 40_000_000
 STALL_S = 21.0                  # Linux: CONFIG_RCU_CPU_STALL_TIMEOUT
+# What a snapshot says of a domain, and restore() is not to be told.
+IN_STATE = ("cpus", "online", "continuous", "increments", "max_cpus", "patience", "first_generation", "first_switches")
 # A wait looks at every CPU's counters, for a stall report, only when it has lasted so long, in ns: most are over by then.
 SETTLE_NS = 10_000_000
 
@@ -245,7 +248,7 @@ class MmGen(_domain.MmGen):
         """The domain's state, for restore(): 128 bytes, and 64 for each CPU, the same for the same operations on every machine.
 
         Raises RuntimeError while callbacks are pending, which are not part of it, and where it sees that a thread is in a call of a
-        CPU; ClosedError.
+        CPU, or owes a wake(); ClosedError.
 
         Thread-safety: of any thread, while those that are the domain's CPUs make no calls. Who waits is not part of it; a cookie is, by
         its generation (cookie()).
@@ -258,10 +261,9 @@ class MmGen(_domain.MmGen):
 
         options: MmGen's, but those that are part of the state (online, continuous, increments, max_cpus, patience, first_generation,
             first_switches): TypeError.
-        Raises ValueError for what is no snapshot, truncated, another version's, or contradicts itself; MemoryError.
+        Raises ValueError for what is no snapshot, truncated, damaged, another version's, or contradicts itself; MemoryError.
         """
-        words = memoryview(state).tobytes()
-        cpus, max_cpus, first_switches = _snapshot.shape(words)
+        words, cpus, max_cpus, first_switches = saved(state, options)
         gen = cls(cpus, online=0, max_cpus=max_cpus, first_switches=first_switches, **options)
         _snapshot.load(gen, words)
         return gen
@@ -355,6 +357,17 @@ class MmGen(_domain.MmGen):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.nr_online} online"
         return f"<mmgen.MmGen of {self.cpus} CPUs, {state}, generation {self.generation}>"
+
+
+def saved(state: "Buffer", options: Iterable[str]) -> tuple[bytes, int, int, int]:
+    """(what is to be restored, cpus, max_cpus, first_switches). TypeError if `options` names what is part of it, ValueError."""
+    if given := [option for option in options if option in IN_STATE]:
+        raise TypeError(f"{given[0]} is part of the state, not an option of restore()")
+    try:
+        words = state if type(state) is bytes else memoryview(state).tobytes()
+    except TypeError:
+        raise TypeError(f"state={shown(state)} has no buffer: the bytes that snapshot() gave") from None
+    return (words, *_snapshot.shape(words))
 
 
 # The sketch's names: the same functions.

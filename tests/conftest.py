@@ -1,6 +1,7 @@
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,17 +9,30 @@ from pathlib import Path
 
 import pytest
 
-NEED_HYPOTHESIS = ["test_entrances.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py", "test_fuzz_lab.py",
-                   "test_fuzz_mmtrace.py", "test_interface.py", "test_lab_oracle.py", "test_latency.py", "test_mmtrace.py",
-                   "test_protocol.py", "test_trace.py"]
-collect_ignore = [] if find_spec("hypothesis") else NEED_HYPOTHESIS
+NEED = {
+    "hypothesis": ["test_entrances.py", "test_fuzz_batch.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py",
+                   "test_fuzz_lab.py", "test_fuzz_mmtrace.py", "test_fuzz_snapshot.py", "test_interface.py", "test_lab_oracle.py",
+                   "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_simpy.py", "test_trace.py"],
+    "numpy": ["test_fuzz_lab.py", "test_lab_command.py", "test_lab_detector.py", "test_lab_oracle.py", "test_lab_policies.py",
+              "test_lab_simulate.py"],
+    "simpy": ["test_simpy.py"],
+}
+missing = [package for package in NEED if not find_spec(package)]
+collect_ignore = [test for package in missing for test in NEED[package]]
 # What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
 SANITIZER = os.environ.get("MMGEN_SANITIZE", "")
 LOGS = os.environ.get("MMGEN_SANITIZER_LOGS")
+if SANITIZER:                           # what tests compile is instrumented as mmgen is (setup.py): CFLAGS is the linker's, too
+    os.environ["CFLAGS"] = f"-fsanitize={SANITIZER} -static-libubsan -Wl,--exclude-libs=ALL"
+
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header():
-    return f"left out, since hypothesis is not installed: {', '.join(collect_ignore)}" if collect_ignore else None
+    return [f"left out, since {package} is not installed: {', '.join(NEED[package])}" for package in missing]
 
 
 def pytest_addoption(parser):
@@ -26,7 +40,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    if config.getoption("--long") and not collect_ignore:
+    if config.getoption("--long") and "hypothesis" not in missing:
         from hypothesis import settings  # noqa: PLC0415 - it may not be installed
         settings.register_profile("long", max_examples=20 * settings.default.max_examples)
         settings.load_profile("long")
@@ -43,7 +57,7 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=f"not under a sanitizer: {mark.args[0]}"))
 
 
-shown = {}                              # by log: how much of it
+shown = {}                              # by log: what it had
 
 
 def news():
@@ -51,8 +65,8 @@ def news():
     found = []
     for log in sorted(Path(LOGS).iterdir()):
         text = log.read_text(errors="replace")
-        found.append(text[shown.get(log, 0):])
-        shown[log] = len(text)
+        found.append(text.removeprefix(shown.get(log, "")))        # all of it, where another module's runtime has begun it anew
+        shown[log] = text
     return "".join(found)
 
 
@@ -72,7 +86,7 @@ def pytest_runtest_teardown(item, nextitem):
     yield
     if LOGS:
         reports = news()
-        if SANITIZER == "address" and (nextitem is None or nextitem.path != item.path):     # it takes 0.1 s
+        if "address" in SANITIZER and (nextitem is None or nextitem.path != item.path):     # it takes 0.1 s
             reports += leaks()
         if reports:
             pytest.fail(reports, pytrace=False)

@@ -1,4 +1,5 @@
 """Values that nobody should pass, and domains in every state to pass them to."""
+import array
 import contextlib
 import decimal
 import faulthandler
@@ -100,6 +101,12 @@ def interrupts(*_):
     raise KeyboardInterrupt
 
 
+def snapshot_of(world):
+    """Of its own domain, where that has one."""
+    with contextlib.suppress(RuntimeError):
+        return world.gen.snapshot()
+
+
 INTS = [0, 1, 2, 3, -1, 7, 2**20, 2**20 + 1, 2**24 + 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400, 10**5000,
         -(2**31) - 1, -(2**63) - 1, -(10**5000)]
 FLOATS = [0.0, -0.0, 0.001, 1.5, -1e-300, 1e300, float("nan"), float("inf"), float("-inf")]
@@ -118,7 +125,11 @@ ODD = {
     "nobody's cookie": lambda w: mmgen.Cookie.__new__(mmgen.Cookie), "subclass": lambda w: Domain(1), "latency": lambda w: Latency(),
     "bare": lambda w: mmgen.MmGen.__new__(mmgen.MmGen, 1), "mode": lambda w: mmgen.Mode.IDLE, "busy": lambda w: mmgen.Busy(1),
     "calls": lambda w: mmgen.Calls(interrupts), "block": lambda w: "block",
-    "replay": lambda w: mmgen.Replay(mmtrace.MmTrace("x", 1, 0, [])),
+    "replay": lambda w: mmgen.Replay(mmtrace.MmTrace("x", 1, 0, [])), "op": lambda w: mmgen.Op.OFFLINE,
+    "ops": lambda w: array.array("I", [0, mmgen.Op.TICK, 1, mmgen.Op.QUIESCENT]), "no ops": lambda w: array.array("I", [0, 0, 7, 2**31]),
+    "many ops": lambda w: memoryview(bytes(8 * 70_000 + 1))[1:], "backwards": lambda w: memoryview(array.array("I", [0, 0] * 9))[::-1],
+    "snapshot": lambda w: mmgen.MmGen(2, max_cpus=3).snapshot(), "its snapshot": snapshot_of,
+    "no snapshot": lambda w: mmgen.MmGen(1).snapshot()[:-1] + b"x", "capsule": lambda w: mmgen.MmGen(1).capsule,
 }
 # By name where a value depends on the domain, or cannot be shown.
 hostile = st.one_of(st.sampled_from(sorted(ODD)).map(lambda name: ("odd", name)), st.sampled_from(INTS).map(lambda n: ("is", n)),
@@ -164,7 +175,7 @@ class World:
             "MmGen": lambda: self.gen, "Cpu": lambda: self.gen.cpu(0), "RegisteredCpu": lambda: self.registered,
             "Cookie": lambda: self.cookie, "Latency": lambda: self.latency, "Machine": lambda: self.machine,
             "Busy": mmgen.Busy, "Idle": mmgen.Idle, "Calls": lambda: mmgen.Calls(print), "Mode": lambda: mmgen.Mode.IDLE,
-            "Replay": lambda: mmgen.Replay(mmtrace.MmTrace("x", 2, 250, [mmtrace.Event(0, 1, "T", ())])),
+            "Op": lambda: mmgen.Op.TICK, "Replay": lambda: mmgen.Replay(mmtrace.MmTrace("x", 2, 250, [mmtrace.Event(0, 1, "T", ())])),
             "Callback": lambda: mmgen.Callback(None, ()), "CpuCounters": lambda: self.gen.stats().cpus[0], "DomainStats": self.gen.stats,
             "CpuStats": lambda: self.machine.stats().cpus[0], "MachineStats": self.machine.stats,
             "Holdout": lambda: mmgen.Holdout(0, mmgen.Mode.IDLE, 0), "StallReport": stall,

@@ -9,8 +9,8 @@ import weakref
 
 import mmgen
 import pytest
+from building import load, run
 from mmgen import Busy, Machine
-from test_package import load, run
 from test_protocol import turn
 
 

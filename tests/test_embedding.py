@@ -38,6 +38,7 @@ CONSTANTS = ["MM_OFFLINE", "MM_RUNNING", "MM_IDLE", "MM_PROXIED", "MM_OPEN", "MM
              "MM_OP_QUIESCENT", "MM_OP_IDLE_ENTER", "MM_OP_IDLE_EXIT", "MM_OP_ONLINE", "MM_OP_OFFLINE", "MMGEN_ABI"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("language", ["c", "c++"])
 def test_header_and_pxd_have_one_layout(tmp_path, language):
     rows = fields()
@@ -105,6 +106,7 @@ def test_table_and_pxd_declare_the_same_functions():
     assert public - {"mm_cpu_of", "mm_gen_check"} == set(listed) - {"mm_gen_tick_wanted"}
 
 
+@pytest.mark.once
 def test_the_table_has_each_function_where_its_name_is(tmp_path):
     inline = {"mm_switch", "mm_gen_tick", "mm_gen_quiescent", "mm_gen_tick_wanted"}    # each module has its own; not public
     names = [name for name in table() if name not in inline]
@@ -230,7 +232,8 @@ def test_a_foreign_cython_module(tmp_path, language):
         assert f"CYTHON_INLINE {inlined}" in code
 
 
-@pytest.mark.parametrize(("compiler", "standard"), [("gcc", "c11"), ("g++", "c++17"), ("clang", "c11"), ("clang++", "c++17")])
+@pytest.mark.parametrize(("compiler", "standard"), [("gcc", "c11"), ("g++", "c++17"),
+    *(pytest.param(*it, marks=pytest.mark.once) for it in [("clang", "c11"), ("clang++", "c++17")])])
 def test_the_header(tmp_path, compiler, standard):
     header = building.c(tmp_path, "header", (ENTRANCES / "header.c").read_text(), compiler, standard)
     assert header.alone(5) == 1                         # two generations after 2**64 - 1
@@ -240,6 +243,7 @@ def test_the_header(tmp_path, compiler, standard):
     assert gen.generation == 1
 
 
+@pytest.mark.once
 def test_rust(tmp_path):
     building.need("rustc")
     building.run("rustc", "--edition=2021", "--crate-type=cdylib", "-O", "-o", tmp_path / "driver.so", ENTRANCES / "driver.rs")
@@ -256,12 +260,14 @@ def shown(language):
     return code
 
 
+@pytest.mark.once
 def test_what_the_document_shows_in_cython(tmp_path):
     gen = mmgen.MmGen(1)
     building.cython(tmp_path, "document", "# cython: language_level=3\n" + shown("cython")).turn(gen, 0)
     assert gen.cpu(0).switches == 1
 
 
+@pytest.mark.once
 def test_what_the_document_shows_in_c(tmp_path):
     module = building.c(tmp_path, "document", shown("c") + """
 static PyMethodDef methods[] = {{"turn", turn, METH_O, NULL}, {NULL, NULL, 0, NULL}};
@@ -319,6 +325,7 @@ def patched(directory, file, old, new):
     return target
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("file", "old", "new", "says"), [
     ("_capi.pxd", "MMGEN_ABI = 1 ", "MMGEN_ABI = 99 ", "compiled for mmgen's ABI 99; the installed mmgen has ABI 1"),
     ("_core.pxd", "    atomic_u64 nr_kicks", "    uint64_t more\n    atomic_u64 nr_kicks",
@@ -330,6 +337,7 @@ def test_a_cython_module_of_another_abi(tmp_path, file, old, new, says):
                         include_path=[patched(tmp_path, file, old, new).parent])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("old", "new", "says"), [
     ("#define MMGEN_ABI 1 ", "#define MMGEN_ABI 99 ", "mmgen.h of another ABI"),
     ("    uint64_t first_tick;", "    uint64_t first_tick, more;", "other layouts"),
@@ -348,6 +356,7 @@ def test_a_foreign_capsule(tmp_path):
             header.apply(stranger, b"", False)
 
 
+@pytest.mark.once
 def test_a_capsule_of_another_abi(tmp_path):
     (tmp_path / "new").mkdir()
     header = building.c(tmp_path / "new", "header", (ENTRANCES / "header.c").read_text())

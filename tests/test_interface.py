@@ -1,4 +1,5 @@
 """The whole interface in one thread, in any order, against a model in plain Python: who must switch before what may end."""
+import array
 import sys
 import weakref
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from conftest import SANITIZER
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from mmgen import Mode
+from mmgen import Mode, Op
 from test_protocol import STARTS
 
 OFFLINE, RUNNING, IDLE = Mode.OFFLINE, Mode.RUNNING, Mode.IDLE
+# The modes in which an operation may find a CPU, and that in which it leaves it.
+FITS = {op: {RUNNING} for op in Op} | {Op.IDLE_EXIT: {IDLE}, Op.ONLINE: {OFFLINE}, Op.OFFLINE: {RUNNING, IDLE}}
+LEAVES = dict.fromkeys(Op, RUNNING) | {Op.IDLE_ENTER: IDLE, Op.OFFLINE: OFFLINE}
 ROUNDS = 4                      # a wait takes three generations at most, and the one under way may have been paid in part
 
 
@@ -51,6 +55,7 @@ class Interface(RuleBasedStateMachine):
         self.registered = {}                # index: handle
         self.cookies = []                   # (cookie, owing), in the order of their making
         self.switched = set()
+        self.idled = set()                  # who idled at some time of a batch
         self.nr_waits = self.nr_waited = self.nr_deferred = self.nr_named = 0
         self.pending = []                   # of Due
         self.ran = []                       # nr of each callback that ran
@@ -109,9 +114,9 @@ class Interface(RuleBasedStateMachine):
         i = cpu % self.gen.cpus
         return i, self.gen.cpu(i), self.modes[i] in modes
 
-    def forbidden(self, call):
+    def forbidden(self, call, place=""):
         before = self.gen.stats()
-        with pytest.raises(RuntimeError, match=r"\(\) on CPU \d, which"):
+        with pytest.raises(RuntimeError, match=place + r"\w+\(\) on CPU \d, which"):
             call()
         after = self.gen.stats()
         assert (before.cpus, before.generation, before.nr_online) == (after.cpus, after.generation, after.nr_online)
@@ -229,6 +234,60 @@ class Interface(RuleBasedStateMachine):
         self.made[cpu] -= 1                             # going offline is no switch
         self.modes[cpu] = OFFLINE
 
+    @rule(wanted=st.lists(st.tuples(cpu, st.sampled_from(Op)), max_size=12), fit=st.booleans())
+    def run(self, wanted, fit):
+        """A batch: of those that fit; or of all, and then it is refused whole if one does not."""
+        modes, ops, place = list(self.modes), [], None
+        for cpu, op in wanted:
+            i, _, _ = self.where(cpu)
+            if op is Op.OFFLINE and i in self.registered:
+                continue                                # whose handle would not know
+            if modes[i] in FITS[op]:
+                modes[i] = LEAVES[op]
+            elif fit:
+                continue
+            elif place is None:
+                place = len(ops)
+            ops.append((i, op))
+        call = lambda: self.gen.run(array.array("I", [word for pair in ops for word in pair]))  # noqa: E731
+        if place is not None:
+            return self.forbidden(call, rf"^op {place}: ")
+        self.idled = {i for i, mode in enumerate(self.modes) if mode is IDLE} | {i for i, op in ops if op is Op.IDLE_ENTER}
+        for i, op in ops:
+            self.ticked[i] += op in (Op.TICK, Op.QUIESCENT)
+            if op in (Op.SWITCH, Op.QUIESCENT, Op.IDLE_ENTER):
+                self.quiescent(i)
+            elif op is Op.OFFLINE:
+                self.leaves(i)
+            self.modes[i] = LEAVES[op]
+        generation = self.gen.generation
+        opened = call()
+        assert opened == (self.gen.generation - generation) % 2**64
+        return None
+
+    @rule()
+    def checkpoint(self):
+        """From here on with the domain that was restored."""
+        if self.pending:
+            with pytest.raises(RuntimeError, match=rf"^{len(self.pending)} callbacks are pending"):
+                self.gen.snapshot()
+            return
+        try:
+            state = self.gen.snapshot()
+        except RuntimeError as error:
+            assert "owes a wake" in str(error)
+            assert self.unwoken
+            return
+        before = self.gen
+        self.gen = mmgen.MmGen.restore(state, kick=self.kick, max_pending=self.max_pending, when_full="raise", reclaimer=False)
+        assert self.gen.snapshot() == state
+        self.cookies = [(self.gen.cookie(cookie.generation), owing) for cookie, owing in self.cookies]
+        self.nr_waited = 0                              # latencies are no part of it
+        before.close()
+        for cpu in self.registered.values():            # nor who registered: now it is a CPU as the others
+            cpu.leave()
+        self.registered = {}
+
     # ---- waits
 
     @rule()
@@ -341,9 +400,11 @@ class Interface(RuleBasedStateMachine):
         assert sum(cpu.opened for cpu in stats.cpus) <= (stats.generation - self.first_generation) % 2**64
         for cpu, made, ticked in zip(stats.cpus, self.made, self.ticked, strict=True):
             credited = (cpu.switches - self.first_switches - made) % 2**64
-            assert credited == self.credited[cpu.index] or (cpu.mode is IDLE and credited > self.credited[cpu.index])
+            idled = cpu.mode is IDLE or cpu.index in self.idled
+            assert credited == self.credited[cpu.index] or (idled and credited > self.credited[cpu.index])
             self.credited[cpu.index] = credited
             assert cpu.ticks == ticked if self.continuous else cpu.ticks <= ticked
+        self.idled = set()
 
     # ---- the end
 

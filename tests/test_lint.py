@@ -9,15 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COPIES = {"_core", "_control", "_lifetime", "_callbacks"}           # in check/, where they are made from those of the package
-CYTHON = [str(path) for path in sorted((ROOT / "mmgen").rglob("*.p[yx][xd]")) if not (path.parent.name == "check" and path.stem in COPIES)]
+CYTHON = [str(path) for folder in ("mmgen", "benchmarks") for path in sorted((ROOT / folder).rglob("*.p[yx][xd]"))
+          if not (path.parent.name == "check" and path.stem in COPIES)]
 # What Cython adds to every module; a ctypes structure's fields, which no stub knows.
 ALLOWED = r".*\.__test__|.*\.__pyx_capi__|mmgen\.capi\.Api\..*"
 pytestmark = pytest.mark.unsanitized("reads the source")
 
 
 @pytest.mark.parametrize(("module", "command"), [
-    ("ruff", ["ruff", "check", "."]),
-    ("cython_lint", ["cython_lint.cython_lint", *CYTHON]),
+    pytest.param("ruff", ["ruff", "check", "."], marks=pytest.mark.once),
+    pytest.param("cython_lint", ["cython_lint.cython_lint", *CYTHON], marks=pytest.mark.once),
     ("mypy", ["mypy", "--strict", "mmgen"]),
     ("mypy", ["mypy.stubtest", "mmgen", "--allowlist", "allowed", "--mypy-config-file", str(ROOT / "pyproject.toml")]),
 ], ids=["ruff", "cython-lint", "mypy", "stubtest"])

@@ -34,8 +34,18 @@ def dist(tmp_path_factory):
     return sdist, next(out.glob("*.whl"))
 
 
+@pytest.fixture(scope="module", params=["the installed wheel", pytest.param("the sdist's wheel", marks=pytest.mark.once)])
+def wheel(request):
+    """A wheel: of every Python the one that is tested, once the one that an sdist gives."""
+    if "sdist" in request.param:
+        return request.getfixturevalue("dist")[1]
+    if "MMGEN_WHEEL" not in os.environ:
+        pytest.skip("tests/run says which wheel it installed")
+    return Path(os.environ["MMGEN_WHEEL"])
+
+
 @pytest.fixture(scope="module")
-def fresh(dist, tmp_path_factory):
+def fresh(wheel, tmp_path_factory):
     """The environment variables of an empty virtual environment, where pip finds the wheel."""
     venv, tools = tmp_path_factory.mktemp("fresh"), tmp_path_factory.mktemp("tools")
     run(sys.executable, "-m", "venv", venv)
@@ -45,7 +55,7 @@ def fresh(dist, tmp_path_factory):
         (tools / "python3-config").write_text(f'#!/bin/sh\nexec {config} "$@"\n')
         (tools / "python3-config").chmod(0o755)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return env | {"PATH": f"{venv}/bin:{tools}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PIP_FIND_LINKS": str(dist[1].parent),
+    return env | {"PATH": f"{venv}/bin:{tools}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PIP_FIND_LINKS": str(wheel.parent),
                   "PIP_ONLY_BINARY": "mmgen-grace,numba,llvmlite,numpy", "PIP_QUIET": "2"}
 
 
@@ -55,6 +65,7 @@ def modules():
     return set((ROOT / "mmgen").rglob("*.pyx")) | made
 
 
+@pytest.mark.once
 def test_what_a_wheel_carries(dist):
     names = zipfile.ZipFile(dist[1]).namelist()
     package = {name.removeprefix("mmgen/") for name in names if name.startswith("mmgen/")}
@@ -66,6 +77,7 @@ def test_what_a_wheel_carries(dist):
     assert dist[1].name.startswith("mmgen_grace-")
 
 
+@pytest.mark.once
 def test_what_an_sdist_carries(dist):
     names = {name.split("/", 1)[1] for name in tarfile.open(dist[0]).getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "mmgen/_core.pyx", "mmgen/_sleep.h", "tests/conftest.py"} <= names
@@ -74,6 +86,7 @@ def test_what_an_sdist_carries(dist):
     assert "mmgen/check/_core.pyx" not in names         # made when it is built
 
 
+@pytest.mark.once
 def test_the_wheel_works_without_anything_else(dist, tmp_path):
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site", dist[1])
     script = "import mmgen; print(mmgen.__file__); m = mmgen.Machine(); m.start(); print(m.gen.wait()); m.close()"

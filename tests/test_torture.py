@@ -103,7 +103,7 @@ def test_a_reader_meets_what_an_updater_poisons(waits):
     thread = threading.Thread(target=reader.run, daemon=True)
     thread.start()
     end = time.monotonic() + (0.5 if waits else HANG_S)
-    while time.monotonic() < end and not reader.nr_failures:
+    while time.monotonic() < end and (waits or POISONED not in (failure[0] for failure in reader.failures)):
         old = pipe.replace(0)
         if waits:
             assert gen.wait(HANG_S)
@@ -117,7 +117,8 @@ def test_a_reader_meets_what_an_updater_poisons(waits):
         assert reader.failures == []
     else:
         assert reader.nr_failures > 0
-        assert reader.failures[0][0] == POISONED
+        # An object ages first and is poisoned then: who looks in between finds it too old.
+        assert POISONED in {failure[0] for failure in reader.failures} <= {POISONED, TOO_OLD}
         assert len(reader.failures) == min(reader.nr_failures, 8)
 
 
@@ -300,6 +301,7 @@ def test_a_weakened_torture_fails_and_says_how_to_see_it_again():
     assert "<- none may be" in again.stdout
 
 
+@pytest.mark.unsanitized("reads arguments: no domain is ever made")
 @pytest.mark.parametrize(("args", "says"), [
     (["--minutes", "0"], r"minutes=0\.0 is out of range"),
     (["--minutes", "nan"], "minutes=nan is out of range"),

@@ -113,8 +113,9 @@ struct mmgen_api {
     struct mm_gen *(*mm_gen_create)(uint32_t nr_cpus, uint32_t max_cpus, uint64_t first_generation, uint64_t first_switches);
     int (*mm_gen_state)(struct mm_gen *g);                      /* enum mm_state */
     uint64_t (*mm_gen_nr_waits)(struct mm_gen *g);
-    /* Its state as bytes, while no thread is in a call that names a CPU: how many; -ENOSPC: more than size (128, and 64 for each CPU, are
-     * enough); -EBUSY: a callback is pending, or a thread in such a call; -ESHUTDOWN. And a new domain in that state; NULL: it is none. */
+    /* Its state as bytes, while no thread is in a call that names a CPU, nor owes a wake: how many; -ENOSPC: more than size (128, and 64
+     * for each CPU, are enough); -EBUSY: a callback is pending, or there is such a thread; -ESHUTDOWN. And a new domain in that state;
+     * NULL: it is no snapshot, or there is no memory. */
     int64_t (*mm_gen_snapshot)(struct mm_gen *g, void *state, size_t size);
     struct mm_gen *(*mm_gen_restore)(const void *state, size_t size);
     void (*mm_gen_close)(struct mm_gen *g);                     /* wakes every sleeper with -ESHUTDOWN */

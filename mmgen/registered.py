@@ -1,52 +1,17 @@
-"""The handles of a domain's CPUs, for the threads that are those CPUs."""
+"""Threads that are CPUs as long as they like: register()."""
 import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from mmgen import _cpu
-from mmgen._arguments import to_ns
+from mmgen._cpu import Cpu
 from mmgen._domain import ClosedError, Mode, WrongThreadError
 
 if TYPE_CHECKING:
     from mmgen.domain import MmGen
-
-
-class Cpu(_cpu.Cpu):
-    """The handle of one CPU of a domain, for the one thread that is this CPU: Cpu(gen, index), or gen.cpu(index).
-
-    Thread-safety: one thread per CPU. index, switches, ticks, opened, kicks and mode may be read by any thread.
-    """
-
-    __slots__ = ()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait, on this CPU's own thread, for a full grace period; as MmGen.wait(), which would wait for its caller here.
-
-        The CPU counts as idle meanwhile: the wait drops every reference that the thread holds to what others publish.
-        Raises RuntimeError unless the CPU is RUNNING, and what MmGen.wait() raises.
-        """
-        timeout_ns = to_ns(timeout)
-        gen = cast("MmGen", self.gen)
-        with self.idle():
-            return gen._sleep(gen.start_poll(), timeout_ns)
-
-    @contextlib.contextmanager
-    def idle(self) -> Iterator[None]:
-        """A context in which this CPU idles: around what blocks. It holds no reference then, needs no tick and delays no wait.
-
-        Raises RuntimeError unless the CPU is RUNNING.
-        """
-        if self.mode is not Mode.RUNNING:
-            self.idle_enter()                           # raises what there is to raise
-        try:
-            self.idle_enter()                           # in here, where an interrupt right after it is seen to
-            yield
-        finally:
-            self._leave_idle()
 
 
 class RegisteredCpu(Cpu):
