@@ -80,6 +80,7 @@ cdef void looked(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil:
     write_line(v, &v.lock_busy, &v.lock_owner, cpu)
     v.n.lines += nr
     v.spent += nr * v.costs.look
+    v.work += nr
 
 
 cdef void fenced(lab_machine *m, uint32_t cpu) noexcept nogil:

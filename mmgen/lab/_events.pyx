@@ -15,7 +15,9 @@ from mmgen.lab._virtual cimport (
 from mmgen.lab._wheel cimport lab_event, lab_queue, queue_add, queue_first, queue_take, wheel_add, wheel_open, wheel_remove, wheel_take
 
 cdef enum:
-    EVENTS_A_LOOK = 256                 # at the clock: 10 to 50 us of events that look at no CPU but their own
+    # Between two looks at the clock: 10 to 50 us of events that look at no CPU but their own, or 1 ms of looks at others.
+    EVENTS_A_LOOK = 256
+    CPUS_A_LOOK = 1 << 18
 
 
 cdef inline double draw(virtual *v) noexcept nogil:
@@ -286,8 +288,10 @@ cdef bint events_run(virtual *v, int64_t deadline) noexcept nogil:
         if v.failed or v.stop:
             return True
         looks += 1
-        if (looks & (EVENTS_A_LOOK - 1) == 0 or v.fast) and mm_now() > deadline:
-            return False
+        if looks & (EVENTS_A_LOOK - 1) == 0 or v.fast or v.work > CPUS_A_LOOK:
+            v.work = 0
+            if mm_now() > deadline:
+                return False
         tick_time = v.base + v.offset
         v.other = v.now if v.due else v.other
         if not wheel_open(&v.wheel, min(v.other, tick_time)):

@@ -47,6 +47,7 @@ cdef struct virtual:
     int64_t now, end, period        # ns
     int64_t spent                   # what the policy has cost its CPU in the event that is just being gone through
     int64_t most_wait               # for a line
+    uint64_t work                   # CPUs that the domain has looked at since the last look at the clock
     uint32_t current                # whose event it is
     bint failed, stop, keep_going, fast
     # The ticks: CPU `cursor` ticks next, in the period that began at `base`; offset = cursor * period // nr_cpus, kept up by the rest.
