@@ -60,7 +60,7 @@ class UseAfterFree(Exception):  # noqa: N818 - it is what it is called
         self.mm, self.cpu, self.ns = mm, cpu, ns
 
     def __str__(self) -> str:
-        return f"mm {self.mm} was freed while CPU {self.cpu} uses it, at {self.ns} ns"
+        return f"mm {shown(self.mm)} was freed while CPU {shown(self.cpu)} uses it, at {shown(self.ns)} ns"
 
 
 @dataclass(frozen=True)
