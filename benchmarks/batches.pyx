@@ -4,20 +4,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
+from loop cimport KEEP, loop
 from mmgen cimport (
     MM_OP_SWITCH, MmGen, mm_cpu, mm_gen, mm_gen_check, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_poll, mm_gen_quiescent, mm_gen_run,
     mm_gen_start_poll, mm_gen_tick, mm_gen_wait, mm_gen_wake, mm_op, mm_switch,
 )
 
 from mmgen._capi import _C_API
-
-cdef extern from "loop.h":
-    struct loop:
-        void (*run)(void *arg, uint64_t n) noexcept nogil
-        void (*enter)(void *arg) noexcept nogil
-        void (*leave)(void *arg) noexcept nogil
-        void *arg
-    void KEEP() noexcept nogil
 
 cdef enum:
     SWITCHES_A_TICK = 1000

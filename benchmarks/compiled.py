@@ -83,3 +83,9 @@ def table(directory):
 def loop(library, name):
     """A loop that C defines."""
     return Loop.in_dll(library, name)
+
+
+def grace_periods(library):
+    """How many have passed in a peer's library."""
+    library.grace_periods.restype = ctypes.c_ulong
+    return library.grace_periods()

@@ -73,6 +73,12 @@ def ours(build):
     return {name: compiled.extension(name, build) for name in compiled.OURS}
 
 
+@pytest.fixture
+def batch(ours):
+    """batch(name, gen, cpu=0): a loop over mmgen's own operations."""
+    return ours["batches"].Batch
+
+
 @pytest.fixture(scope="session")
 def peer(build):
     """peer(name): its library. Skips where the machine does not have it."""

@@ -4,6 +4,8 @@ import threading
 
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
+from loop cimport loop
+
 cdef extern from *:
     """
     #include <stdatomic.h>
@@ -29,13 +31,6 @@ cdef extern from *:
         pass
     int get(atomic_side *side) noexcept nogil
     void put(atomic_side *side, int value) noexcept nogil
-
-cdef extern from "loop.h":
-    struct loop:
-        void (*run)(void *arg, uint64_t n) noexcept nogil
-        void (*enter)(void *arg) noexcept nogil
-        void (*leave)(void *arg) noexcept nogil
-        void *arg
 
 cdef enum:
     NEITHER = 2                         # beside 0, ours, and 1, theirs

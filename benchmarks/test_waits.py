@@ -15,30 +15,20 @@ ASLEEP_ROUNDS = 300
 
 
 @pytest.fixture
-def batch(ours):
-    return ours["batches"].Batch
-
-
-@pytest.fixture
 def waiting(batch):
     """A domain of one CPU: its waits, and the CPU that switches and ticks without pause."""
     gen = mmgen.MmGen(1)
     return batch("wait", gen), batch("quiescent", gen)
 
 
-def grace_periods(library):
-    library.grace_periods.restype = ctypes.c_ulong
-    return library.grace_periods()
-
-
 def test_wait_and_qsbr(pair, waiting, peer, other):
     wait, reader = waiting
     qsbr = peer("qsbr")
-    before = grace_periods(qsbr)
+    before = compiled.grace_periods(qsbr)
     rounds = pair("wait_qsbr", wait, compiled.loop(qsbr, "synchronize"), n=500, beside_ours=reader,
                   beside_theirs=compiled.loop(qsbr, "quiescent_state"), pin=other, rounds=ROUNDS, warm_up=20)
     assert wait.gen.generation >= 2 * wait.gen.nr_waits > 2 * rounds * 500        # none was over when it began
-    assert grace_periods(qsbr) - before >= rounds * 500       # with no reader there would be none
+    assert compiled.grace_periods(qsbr) - before >= rounds * 500       # with no reader there would be none
 
 
 @pytest.mark.parametrize("name", ["memb", "mb", "ck"])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mmgen._arguments import real, shown, whole
+from mmgen._arguments import integer, real, shown, whole
 from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
 
@@ -56,7 +56,8 @@ class Replay:
             raise TypeError(f"trace={shown(self.trace)} is of type {type(self.trace).__name__}, not an MmTrace: mmtrace.read() reads one")
 
     def steps(self, cpu: int) -> tuple["array[int]", "array[int]"]:
-        """When CPU `cpu` does what, in ns from the trace's beginning, and what (a Step)."""
+        """When CPU `cpu` does what, in ns from the trace's beginning, and what (a Step). TypeError unless `cpu` is a whole number."""
+        cpu = integer(cpu, "cpu")
         times, steps = array("q"), array("q")
         for event in self.trace.events:
             if event.cpu == cpu and (step := step_of(event)) is not None:

@@ -3,6 +3,7 @@ import ctypes
 import os
 import threading
 import time
+from decimal import Decimal
 
 import mmgen
 import pytest
@@ -231,6 +232,8 @@ def test_a_replay_does_what_was_recorded():
     ])
     assert Replay(trace).steps(0)[1].tolist() == [Step.IDLE, Step.SWITCH, Step.TICK, Step.KERNEL, Step.IDLE, Step.TICK]
     assert Replay(trace).steps(1)[1].tolist() == [Step.KERNEL]
+    with pytest.raises(TypeError, match=r"cpu=Decimal\('sNaN'\) is of type Decimal, not a whole number"):
+        Replay(trace).steps(Decimal("sNaN"))
     assert trace.teardowns_ns() == [2_000]
     with mmgen.Machine(3, workload=Replay(trace)) as machine:
         time.sleep(0.2)
