@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import mmgen
 from mmgen import mmtrace, torture
+from mmgen.cli_lab import add_lab
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -232,55 +233,3 @@ def stuck(what: str) -> NoReturn:
     """The last resort of a torture whose main thread is stuck in the protocol: say so, and end without it."""
     print(f"FAILURE: {what}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def add_lab(commands: Any) -> None:
-    """`mmgen lab` and its own commands."""
-    lab = commands.add_parser(
-        "lab", help="three ways to free a lazy mm, on a machine in virtual time",
-        description="Compare ways to free a lazy mm on a machine of any size, in virtual time. Needs numpy: the extra lab.")
-    p = lab.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser(
-        "simulate", help="simulate one case, and report its figures and its speed",
-        description="Simulate one policy on one workload, and report rates, what the policy cost, memory held, how long mms waited to be "
-                    "freed, and the simulation's own speed. Status 1: something was used after it was freed. docs/lab.md tells the model.")
-    p.add_argument("--policy", choices=["refcount", "shootdown", "generation"], default="generation", help="(default generation)")
-    p.add_argument("--cpus", type=int, metavar="N", help="1 to 65536 (default 64)")
-    p.add_argument("--hz", type=int, metavar="HZ", help="ticks a second, 1 to 10000 (default 250)")
-    p.add_argument("--seconds", type=float, metavar="S", help="of virtual time (default 1)")
-    p.add_argument("--seed", type=int, metavar="N", help="of its random numbers (default 0)")
-    p.add_argument("--kind", choices=["processes", "threads"], help="each CPU has processes of its own (the default), or all share mms")
-    p.add_argument("--mms", type=int, metavar="N", help="processes of each CPU, or mms of all threads together (default 2)")
-    p.add_argument("--switch-us", metavar="U", help="how long a task runs, in us, or 'tick': until its CPU's next tick (default 100)")
-    p.add_argument("--distribution", choices=["fixed", "exponential", "bursty"], help="of that, and of spells (default exponential)")
-    for name, what in (("burst", "bursty: tasks between two long ones (default 10)"), ("pause-us", "bursty: those, in us (default 10000)"),
-                       ("idle", "share of the switches that go to the idle task, 0 to 1 (default 0)"),
-                       ("idle-us", "for so long (default 1000)"),
-                       ("kthread", "share that go to a kernel thread (default 0)"), ("kthread-us", "for so long (default 1000)"),
-                       ("exits", "share of a process's switches at which it exits, and another is forked (default 0)"),
-                       ("migrate", "share of the switches to a process that take another CPU's (default 0)"),
-                       ("waiter-us", "waiters: from a free to the next exit, in us (default 0)"),
-                       ("hotplug-per-s", "CPUs unplugged a second (default 0)"),
-                       ("unplug-us", "that takes so long (default 1000)"), ("offline-us", "and lasts so long (default 10000)")):
-        p.add_argument(f"--{name}", type=float, metavar="X", help=what)
-    p.add_argument("--waiters", type=int, metavar="N", help="mms in use nowhere exit, one after another, so many at a time (default 0)")
-    p.add_argument("--idle-rule", choices=["hang", "drop", "kick"], help="generation: what an idle CPU does with its mm (default drop)")
-    p.add_argument("--patience", type=int, metavar="N", help="generation, kick: ticks before the holdouts are interrupted (default 4)")
-    p.add_argument("--continuous", action="store_true", default=None, help="generation: count also while nobody waits")
-    p.add_argument("--trim", action="store_true", default=None, help="shootdown: a CPU that switches away leaves mm_cpumask")
-    p.add_argument("--broken", metavar="NAME", help="a broken variant, which must be found out; refcount: no-grab; "
-                   "shootdown: unfixed-hotplug, no-ipi; generation: one-increment, idle-keeps")
-    p.add_argument("--cost", action="append", metavar="NAME=NS",
-                   help="what line, atomic, fence, ipi, interrupt or look costs; may be given for each")
-    p.add_argument("--mm-bytes", type=int, metavar="N", help="of an mm that is held (default 5504)")
-    p.add_argument("--json", metavar="FILE", help="write the result there as JSON ('-': to standard output, instead of the text)")
-    p.set_defaults(call=call_simulate, command="lab simulate")
-
-
-def call_simulate(o: argparse.Namespace) -> int:
-    """`mmgen lab simulate`."""
-    try:
-        import numpy as np  # noqa: F401, PLC0415 - an extra
-    except ImportError as error:
-        raise ValueError(f"needs numpy, which is not here ({error}): pip install 'mmgen-grace[lab]'") from error
-    from mmgen.lab import command as lab  # noqa: PLC0415 - it needs that
-    return lab.run(o)
