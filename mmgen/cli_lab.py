@@ -1,5 +1,6 @@
 """The arguments of `mmgen lab` and of its own commands. What they do is in mmgen.lab, which needs numpy; this needs nothing."""
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 
@@ -10,6 +11,7 @@ def add_lab(commands: Any) -> None:
         description="Compare ways to free a lazy mm on a machine of any size, in virtual time. Needs numpy: the extra lab.")
     own = lab.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_simulate(own)
+    add_sweep(own)
 
 
 def add_simulate(commands: Any) -> None:
@@ -23,6 +25,38 @@ def add_simulate(commands: Any) -> None:
     add_load(p)
     p.add_argument("--json", metavar="FILE", help="write the result there as JSON ('-': to standard output, instead of the text)")
     p.set_defaults(call=call_simulate, command="lab simulate")
+
+
+def add_sweep(commands: Any) -> None:
+    """`mmgen lab sweep`."""
+    p = commands.add_parser(
+        "sweep", help="simulate every combination of what is given as lists, into one file",
+        description="Simulate every combination of policies, CPUs, HZ, loads and seeds: numbers may be lists, 2,64,1024. Each result is "
+                    "kept as its case ends; called again with the same file, it runs what is missing. Status 1: a case failed, or "
+                    "something was used after it was freed. docs/sweep.md tells the file's format.")
+    p.register("type", int, numbers(int))               # of add_machine's and add_load's options, too
+    p.register("type", float, numbers(float))
+    p.add_argument("-o", "--output", default="sweep.jsonl", metavar="FILE", help="where the results are kept (default sweep.jsonl)")
+    p.add_argument("--policy", default="refcount,shootdown,generation", metavar="A,B,...", help="(default refcount,shootdown,generation)")
+    p.add_argument("--idle-rule", metavar="A,B,...", help="generation: hang, drop, kick (default drop)")
+    p.add_argument("--patience", type=int, metavar="N,...", help="generation, kick: ticks before the holdouts are interrupted (default 4)")
+    p.add_argument("--continuous", action="store_true", help="generation: count also while nobody waits")
+    p.add_argument("--trim", action="store_true", help="shootdown: a CPU that switches away leaves mm_cpumask")
+    p.add_argument("--broken", metavar="A,B,...", help="these broken variants of the policies as well")
+    add_machine(p)
+    add_load(p)
+    p.add_argument("--workers", metavar="N", help="processes on this machine (default: one per core; 0: none, in the command itself)")
+    p.add_argument("--dask", metavar="ADDRESS", help="run the cases on that Dask cluster instead, tcp://HOST:PORT of its scheduler")
+    p.set_defaults(call=call_sweep, command="lab sweep")
+
+
+def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """What reads a list of them."""
+    def read(text: str) -> list[Any]:
+        return [kind(word) for word in text.split(",")]
+
+    read.__name__ = f"list of {kind.__name__}"          # as argparse's error has it
+    return read
 
 
 def add_policy(p: argparse.ArgumentParser) -> None:
@@ -72,6 +106,13 @@ def need_numpy() -> None:
         import numpy as np  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
         raise ValueError(f"needs numpy, which is not here ({error}): pip install 'mmgen-grace[lab]'") from error
+
+
+def call_sweep(o: argparse.Namespace) -> int:
+    """`mmgen lab sweep`."""
+    need_numpy()
+    from mmgen.lab import command_sweep  # noqa: PLC0415 - it needs that
+    return command_sweep.run(o)
 
 
 def call_simulate(o: argparse.Namespace) -> int:

@@ -8,8 +8,12 @@
 docs/lab.md says what is modelled, and what is not.
 """
 from mmgen.lab.costs import Costs
+from mmgen.lab.grid import Grid
 from mmgen.lab.load import Load
 from mmgen.lab.policies import Generation, Policy, Refcount, Shootdown
+from mmgen.lab.results import columns, each, read
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
+from mmgen.lab.sweep import Swept, sweep
 
-__all__ = ["Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "simulate"]
+__all__ = ["Case", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept", "UseAfterFree", "columns",
+           "each", "read", "simulate", "sweep"]

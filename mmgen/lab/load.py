@@ -14,7 +14,7 @@ def interval(value: float, name: str, least: float, most: float) -> float:
     number = real(value, name)
     if not least <= number <= most:
         raise ValueError(f"{name}={shown(value)} is out of range: {least:g} to {most:g}")
-    return number
+    return number + 0.0                                 # -0.0 is 0.0: the same case is written the same way
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,9 +57,13 @@ class Shootdown(Chosen):
     name: ClassVar[str] = "shootdown"
     BROKEN: ClassVar[tuple[str, ...]] = ("unfixed-hotplug", "no-ipi")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "trim", bool(self.trim))
+
     def plan(self) -> tuple[str | int, ...]:
         """For the virtual machine."""
-        return self.name, bool(self.trim), self._broken()
+        return self.name, self.trim, self._broken()
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,12 @@ class Generation(Chosen):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.idle, "idle", IDLE_RULES)
+        object.__setattr__(self, "continuous", bool(self.continuous))
         object.__setattr__(self, "patience", whole(self.patience, "patience", 1, 2**32 - 1))
 
     def plan(self) -> tuple[str | int, ...]:
         """For the virtual machine."""
-        return self.name, IDLE_RULES.index(self.idle), self.patience, bool(self.continuous), self._broken()
+        return self.name, IDLE_RULES.index(self.idle), self.patience, self.continuous, self._broken()
 
 
 Policy = Refcount | Shootdown | Generation

@@ -3,7 +3,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from mmgen._arguments import shown, whole
@@ -13,6 +13,8 @@ from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load, interval
 from mmgen.lab.policies import POLICIES, Generation, Policy
 
+# Raised whenever a case may give another result than before: what a sweep has kept is then of another model.
+MODEL = 1
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 # What __mmdrop gives back at last: struct mm_struct (some 1,400 bytes) and the top page of the page tables.
 MM_BYTES = 1_408 + 4_096
@@ -50,6 +52,38 @@ class Case:
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return dataclasses.asdict(self) | {"policy": {"name": self.policy.name} | dataclasses.asdict(self.policy)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """What to_dict() gave, a Case again; a field that is not there has its default. ValueError, TypeError: that is no case."""
+        fields = entries(plain, "case", cls)
+        if "load" in fields:
+            fields["load"] = Load(**entries(fields["load"], "load", Load))
+        if "costs" in fields:
+            fields["costs"] = Costs(**entries(fields["costs"], "costs", Costs))
+        if "policy" in fields:
+            fields["policy"] = policy_of(fields["policy"])
+        return cls(**fields)
+
+
+def policy_of(plain: Any) -> Policy:
+    """The policy of a case's JSON."""
+    name = plain.get("name") if isinstance(plain, dict) else plain
+    if not isinstance(name, str) or name not in POLICIES or name is plain:
+        raise ValueError(f"policy's name={shown(name)} is none of {', '.join(POLICIES)}")
+    own = {key: value for key, value in plain.items() if key != "name"}
+    return POLICIES[name](**entries(own, name, POLICIES[name]))
+
+
+def entries(plain: Any, name: str, kind: type) -> dict[str, Any]:
+    """`plain`, a JSON object, as the fields of `kind`. TypeError where it is none, ValueError for what is no field."""
+    if not isinstance(plain, dict):
+        raise TypeError(f"{name}={shown(plain)} is of type {type(plain).__name__}, not an object of fields")
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in plain:
+        if key not in known:
+            raise ValueError(f"{name} has a field {shown(key)}, which is none of {', '.join(known)}")
+    return dict(plain)
 
 
 class UseAfterFree(Exception):  # noqa: N818 - it is what it is called
@@ -131,6 +165,32 @@ class Result:
         held = {f"held_bytes{which}": getattr(self, f"held{which}") * self.case.mm_bytes for which in ("", "_peak", "_mean")}
         more = self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
         return {"case": self.case.to_dict()} | plain | more
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """What to_dict() gave, a Result again: what follows from other figures is worked out anew. ValueError, TypeError: that is none."""
+        if not isinstance(plain, dict):
+            raise TypeError(f"result={shown(plain)} is of type {type(plain).__name__}, not an object of figures")
+        table: dict[str, Any] = {}
+        for f in dataclasses.fields(cls):
+            if f.name not in plain:
+                raise ValueError(f"the result has no {f.name}")
+            value = plain[f.name]
+            if f.type in (int, float) and (isinstance(value, bool) or not isinstance(value, int if f.type is int else int | float)):
+                raise TypeError(f"{f.name}={shown(value)} is of type {type(value).__name__}, not {f.type.__name__}")
+            table[f.name] = value
+        first, rows, percentiles = table["first_use_after_free"], table["latencies"], table["latency_percentiles_ns"]
+        if not (first is None or whole_numbers(first)) or not isinstance(rows, list | tuple) or not all(map(whole_numbers, rows)):
+            raise TypeError(f"first_use_after_free={shown(first)} or latencies={shown(rows)} are not of three whole numbers each")
+        if not isinstance(percentiles, dict) or not all(ns is None or type(ns) is int for ns in percentiles.values()):
+            raise TypeError(f"latency_percentiles_ns={shown(percentiles)} are not whole numbers")
+        return cls(**table | {"case": Case.from_dict(table["case"]), "latencies": tuple(map(tuple, rows)),
+                              "first_use_after_free": first if first is None else tuple(first)})
+
+
+def whole_numbers(row: Any) -> bool:
+    """Whether it is three of them."""
+    return isinstance(row, list | tuple) and len(row) == 3 and all(type(number) is int for number in row)
 
 
 def simulate(case: Case | None = None, /, *, keep_going: bool = False, show: Show = lambda done, seconds: None, **fields: Any) -> Result:
