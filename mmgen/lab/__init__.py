@@ -7,9 +7,11 @@
 
 docs/lab.md says what is modelled, and what is not.
 """
+from mmgen.lab.compare import Comparison, compare
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load
 from mmgen.lab.policies import Generation, Policy, Refcount, Shootdown
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 
-__all__ = ["Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "simulate"]
+__all__ = ["Case", "Comparison", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "compare",
+           "simulate"]

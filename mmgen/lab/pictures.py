@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mmgen._arguments import shown, whole
+from mmgen.lab.policies import name_of
 from mmgen.lab.simulate import Result
 
 LINES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
@@ -26,15 +27,6 @@ AGAINST = {
 }
 LATENCIES = ("p50", "p90", "p99", "max")
 Rows = Iterable[Result | Mapping[str, Any]]
-
-
-def name_of(policy: Mapping[str, Any]) -> str:
-    """A policy in a word or a few: what differs from its plain form. Of its part of a result's dict."""
-    options = {name: value for name, value in policy.items() if name not in ("name", "idle", "patience") and value not in (None, False)}
-    words = [policy["idle"]] * ("idle" in policy)
-    words += [f"patience {policy['patience']}"] * (policy.get("idle") == "kick" and policy.get("patience") not in (None, 4))
-    words += [name if value is True else str(value) for name, value in options.items()]
-    return " ".join((policy["name"], *words))
 
 
 def rows_of(rows: Rows) -> list[Mapping[str, Any]]:
