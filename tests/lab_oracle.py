@@ -37,7 +37,8 @@ class Oracle:
         self.heap = []
         self.sent = 0
         self.random = np.random.Generator(np.random.PCG64(case.seed))
-        self.n = dict.fromkeys(["switches", "ticks", "events", "atomics", "ipis", "lines", "looks", "overhead_ns", "exits", "frees", "hotplugs"], 0)
+        self.n = dict.fromkeys(["switches", "ticks", "events", "atomics", "ipis", "lines", "looks", "overhead_ns", "exits", "frees",
+                                "hotplugs"], 0)
         self.held = self.held_peak = 0
         self.held_ns, self.held_since = 0.0, 0
         self.held_at = [(0, 0)]             # (ns, how many from then on)

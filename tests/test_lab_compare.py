@@ -3,9 +3,11 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from mmgen.lab import Case, Costs, Generation, Load, Refcount, Shootdown, UseAfterFree, compare, simulate
@@ -254,3 +256,10 @@ def test_a_bad_argument_is_one_line_and_status_2(args, says):
     assert (out.returncode, out.stdout) == (2, "")
     assert len(out.stderr.splitlines()) == 1
     assert says in out.stderr or re.search(says, out.stderr)
+
+
+@pytest.mark.once
+def test_the_page_shows_what_its_command_prints():
+    page = (Path(__file__).parents[1] / "docs" / "compare.md").read_text()
+    command, output = re.search(r"^    mmgen (.*)\n\n```text\n(.*?)```", page, re.MULTILINE | re.DOTALL).groups()
+    assert mmgen(*shlex.split(command)).stdout == output

@@ -1,5 +1,5 @@
 # cython: language_level=3, freethreading_compatible=True
-"""What happened when, for pictures. The series is always kept: a compare each time that an mm exits or is freed. Marks only where asked for."""
+"""What happened when, for pictures. The series is always kept: a compare each time that an mm exits or is freed. Marks where asked for."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 

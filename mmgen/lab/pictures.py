@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-
 from mmgen._arguments import shown, whole
 from mmgen.lab.policies import name_of
 from mmgen.lab.simulate import Result
@@ -201,20 +200,22 @@ def generations(result: Result, first: int = 8, cpus: int = 64) -> Figure:
                        if end - begin >= scale or unit == "ns")
     figure, axes = new(8.0, 1.6 + 0.19 * cpus)
     axes.grid(False)
-    for state, hatch, face in (("idle", "", "0.85"), ("kthread", "////", "white"), ("dying", "xxxx", "white"), ("offline", "....", "white")):
+    for state, hatch, face in (("idle", "", "0.85"), ("kthread", "////", "white"), ("dying", "xxxx", "white"),
+                               ("offline", "....", "white")):
         spells: dict[int, list[tuple[float, float]]] = {}
         for cpu, since, until in timeline.spells(state):
             if cpu < cpus and since < end:
                 spells.setdefault(cpu, []).append((since / scale, (min(until, end) - since) / scale))
         for number, (cpu, parts) in enumerate(spells.items()):
             axes.broken_barh(parts, (cpu - 0.35, 0.7), facecolor=face, edgecolor="black", linewidth=0.4, hatch=hatch,
-                             label=f"{'kernel thread' if state == 'kthread' else state}" if number == 0 else None)
+                             label=("kernel thread" if state == "kthread" else state) if number == 0 else None)
     for what, marker, label, face in (("paid", "|", "its tick counted", "black"), ("interrupted", "v", "an IPI", "white"),
                                       ("exited", ">", "an mm's last task exits", "white"), ("freed", "o", "an mm is freed", "black")):
         marks = [mark for mark in timeline.of(what) if mark.cpu < cpus and mark.ns <= end]
         if marks:
+            bar = marker == "|"
             axes.plot([mark.ns / scale for mark in marks], [mark.cpu for mark in marks], linestyle="none", marker=marker, color="black",
-                      markerfacecolor=face, markersize=9 if marker == "|" else 4, markeredgewidth=1.6 if marker == "|" else 0.8, label=label)
+                      markerfacecolor=face, markersize=9 if bar else 4, markeredgewidth=1.6 if bar else 0.8, label=label)
     for number, mark in enumerate(opened):
         axes.axvline(mark.ns / scale, color="black", linewidth=0.8, linestyle="--", label="a generation opens" if number == 0 else None)
         axes.annotate(f"{mark.number}\nCPU {mark.cpu}", (mark.ns / scale, 1), xycoords=("data", "axes fraction"), fontsize=7, ha="center",

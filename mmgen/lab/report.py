@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from html import escape
 
 from matplotlib.figure import Figure
-
 from mmgen.lab.compare import table
 from mmgen.lab.findings import label
 from mmgen.lab.findings import paragraph as in_words
@@ -32,8 +31,8 @@ LIMITS = (
     "There is no scheduler beyond the workload's shares: tasks do not wait for each other, and nothing is balanced but by migration.",
     "All cache lines take equally long to come from another CPU; lines that are only read are free to share.",
     "Every cost is an assumption until it is measured on the machine in question; docs/lab.md says where the defaults come from.",
-    "Policies draw the same random numbers from one seed, but not for the same switches: what costs more switches later. So the workload is "
-    "the same on the average, not event by event.",
+    "Policies draw the same random numbers from one seed, but not for the same switches: what costs more switches later. So the "
+    "workload is the same on the average, not event by event.",
 )
 
 
@@ -59,8 +58,8 @@ def pictures(results: Sequence[Result]) -> list[tuple[str, Figure]]:
         found += [("How long mms waited from their last task's exit until they were freed: the share that waited no longer.",
                    latency_cdf(results)),
                   ("Mms held over time: exited, and not freed. Means of 256 equal parts of the run.", held_over_time(results))]
-    found += [(f"Generations on each CPU under {label(r)}: grey is idle, hatched a kernel thread; a bar is a tick that counted, a dashed line "
-               "a generation that opens, with its number and the CPU that opened it.", generations(r))
+    found += [(f"Generations on each CPU under {label(r)}: grey is idle, hatched a kernel thread; a bar is a tick that counted, a "
+               "dashed line a generation that opens, with its number and the CPU that opened it.", generations(r))
               for r in results if r.timeline is not None and r.generations]
     return found
 
@@ -76,7 +75,8 @@ def case_text(case: Case) -> str:
         text.append(f"one in {load.burst:g} of them {load.pause_us:g} us")
     for share, what in ((load.idle, f"of the switches go into idle, for {load.idle_us:g} us"),
                         (load.kthread, f"to a kernel thread, for {load.kthread_us:g} us"),
-                        (load.exits, "of a process's switches are its exit"), (load.migrate, "of the switches to a process take another CPU's")):
+                        (load.exits, "of a process's switches are its exit"),
+                        (load.migrate, "of the switches to a process take another CPU's")):
         if share:
             text.append(f"{100 * share:g} % {what}")
     if load.waiters:
