@@ -218,7 +218,8 @@ def test_the_command_writes_them(tmp_path):
     assert written["paragraph"] in page.text
     for r in written["results"]:                        # what the table shows is what the JSON has
         for shown in (f"{r['switches_per_s']:,.0f}", f"{r['overhead_ns_per_switch']:,.2f}", f"{r['lines_per_s']:,.0f}",
-                      f"{r['held_peak']:,}", f"{r['ipis_per_s']:,.0f}", f"{r['atomics_per_s']:,.0f}", f"{r['held_mean']:,.1f}", f"{r['frees']:,}",
+                      f"{r['held_peak']:,}", f"{r['ipis_per_s']:,.0f}",
+                      f"{r['atomics_per_s']:,.0f}", f"{r['held_mean']:,.1f}", f"{r['frees']:,}",
                       f"{r['held_bytes_mean'] / 1e6:,.3f}", f"{r['held_bytes_peak'] / 1e6:,.3f}"):
             assert shown in page.cells
     files = sorted(Path(tmp_path / "p").iterdir())
