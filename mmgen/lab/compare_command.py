@@ -24,6 +24,8 @@ def run(o: argparse.Namespace) -> int:
     load = Load(**given(o, Load) | switches(o.switch_us))
     chosen = policies(**given(o, type(None), ("patience", "continuous", "trim")))
     fields = {"costs": costs(o.cost)} | given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes"))
+    if o.pictures is not None:
+        Path(o.pictures).mkdir(exist_ok=True)           # before the work, like the files
     window = (0.0, o.timeline) if o.timeline is not None else None
     with report_to(o.json) as json_out, report_to(o.html) as html_out:
         with progress(describe) as show:
@@ -42,9 +44,8 @@ def run(o: argparse.Namespace) -> int:
 
 
 def draw(comparison: Comparison, folder: Path) -> None:
-    """Each picture as a file in `folder`."""
+    """Each picture as a file in `folder`, which is there."""
     from mmgen.lab import report  # noqa: PLC0415 - needs matplotlib
-    folder.mkdir(exist_ok=True)
     for number, (says, figure) in enumerate(report.pictures(comparison.results), 1):
         (folder / f"compare-{number}.svg").write_text(report.svg(figure, f"picture{number}", says) + "\n")
 
