@@ -12,6 +12,7 @@ def add_lab(commands: Any) -> None:
     own = lab.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_simulate(own)
     add_sweep(own)
+    add_compare(own)
 
 
 def add_simulate(commands: Any) -> None:
@@ -57,6 +58,24 @@ def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
     read.__name__ = f"list of {kind.__name__}"          # as argparse's error has it
     return read
+
+
+def add_compare(commands: Any) -> None:
+    """`mmgen lab compare`."""
+    p = commands.add_parser(
+        "compare", help="all policies on one workload: a table, a paragraph, a page with pictures",
+        description="Simulate refcount, shootdown, and generation under each idle rule on one workload: a table of what they cost and "
+                    "hold, and a paragraph on where generation wins, where it loses and why. docs/compare.md tells how to read it.")
+    p.add_argument("--patience", type=int, metavar="N", help="generation, kick: ticks before the holdouts are interrupted (default 4)")
+    p.add_argument("--continuous", action="store_true", default=None, help="generation: count also while nobody waits")
+    p.add_argument("--trim", action="store_true", default=None, help="shootdown: a CPU that switches away leaves mm_cpumask")
+    add_machine(p)
+    add_load(p)
+    p.add_argument("--timeline", type=float, metavar="S", help="for --html and --pictures: note what each CPU does in the first S seconds")
+    p.add_argument("--json", metavar="FILE", help="write the results there as JSON ('-': to standard output, instead of the text)")
+    p.add_argument("--html", metavar="FILE", help="write a page with pictures there, which needs nothing else ('-': as for --json)")
+    p.add_argument("--pictures", metavar="DIR", help="write the pictures there, as SVG")
+    p.set_defaults(call=call_compare, command="lab compare")
 
 
 def add_policy(p: argparse.ArgumentParser) -> None:
@@ -120,3 +139,10 @@ def call_simulate(o: argparse.Namespace) -> int:
     need_numpy()
     from mmgen.lab import command  # noqa: PLC0415 - it needs that
     return command.run(o)
+
+
+def call_compare(o: argparse.Namespace) -> int:
+    """`mmgen lab compare`."""
+    need_numpy()
+    from mmgen.lab import compare_command  # noqa: PLC0415 - it needs that
+    return compare_command.run(o)

@@ -1,5 +1,6 @@
 """The lab's model in plain Python, with a heap and one object for each thing: slow, and written to be read beside docs/lab.md."""
 import heapq
+import itertools
 import math
 
 import mmgen
@@ -36,9 +37,13 @@ class Oracle:
         self.heap = []
         self.sent = 0
         self.random = np.random.Generator(np.random.PCG64(case.seed))
-        self.n = dict.fromkeys(["switches", "ticks", "events", "atomics", "ipis", "lines", "overhead_ns", "exits", "frees", "hotplugs"], 0)
+        self.n = dict.fromkeys(["switches", "ticks", "events", "atomics", "ipis", "lines", "looks", "overhead_ns", "exits", "frees",
+                                "hotplugs"], 0)
         self.held = self.held_peak = 0
         self.held_ns, self.held_since = 0.0, 0
+        self.held_at = [(0, 0)]             # (ns, how many from then on)
+        self.marks = []
+        self.generation = 0
         self.latencies, self.uses_after_free = [], []
         self.serial = 0
         self.pending, self.lock, self.opener = Line(), Line(), None
@@ -58,13 +63,29 @@ class Oracle:
             self.now, rank, _, _, cpu, what, args = heapq.heappop(self.heap)
             self.spent = 0
             self.current = cpu
+            self.states = [cpu.state for cpu in self.cpus]
             what(*args)
             if rank < TASK:
                 self.n["events"] += 1
                 self.delay(cpu)
+            self.look()
         self.now = end
         self.settle()
         return self
+
+    def mark(self, ns, cpu, what, number=0):
+        self.marks.append((ns, cpu, what, number))
+
+    def look(self):
+        """What the event has changed, for the timeline."""
+        names = ("user", "kthread", "idle", "dying", "offline")
+        for cpu, before in zip(self.cpus, self.states, strict=True):
+            if cpu.state != before:
+                self.mark(self.now, cpu.index, names[cpu.state])
+        gen = self.policy.gen.generation if hasattr(self.policy, "gen") else 0
+        if gen != self.generation:
+            self.generation = gen
+            self.mark(self.now, self.current, "opened", gen)
 
     def delay(self, index):
         cpu = self.cpus[index]
@@ -244,6 +265,8 @@ class Oracle:
         self.settle()
         self.held += 1
         self.held_peak = max(self.held_peak, self.held)
+        self.held_at.append((self.now, self.held))
+        self.mark(mm.exit_time, cpu.index, "exited", mm.serial)
         self.n["exits"] += 1
         self.exiting = mm
         self.policy.exit_mmap(cpu, mm)
@@ -267,6 +290,8 @@ class Oracle:
             return
         self.settle()
         self.held -= 1
+        self.held_at.append((self.now, self.held))
+        self.mark(self.now + self.spent, self.current, "freed", mm.serial)
         self.n["frees"] += 1
         took = max(self.now + self.spent - mm.exit_time, 0)
         self.latencies.append(took)
@@ -277,6 +302,20 @@ class Oracle:
     def settle(self):
         self.held_ns += float(self.held) * float(self.now - self.held_since)
         self.held_since = self.now
+
+    def series(self):
+        """The mms held in 256 buckets of time: from the list of all changes."""
+        end, changes = self.now, [*self.held_at, (self.now, self.held)]
+        width = max(-(-end // 256), 1)
+        rows = []
+        for begin in range(0, end, width):
+            until, area, most = min(begin + width, end), 0, 0
+            for (ns, held), (following, _) in itertools.pairwise(changes):
+                if ns < until and (following > begin or ns >= begin):       # also one that is over at once
+                    most = max(most, held)
+                    area += held * max(min(following, until) - max(ns, begin), 0)
+            rows.append((begin, area / (until - begin), most))
+        return tuple(rows)
 
     # ---- costs
 
@@ -298,6 +337,7 @@ class Oracle:
         def arrives():
             if cpu.state != OFFLINE:
                 self.spent += self.costs.interrupt
+                self.mark(self.now, cpu.index, "interrupted")
                 self.policy.ipi(cpu, mm)
 
         self.at(self.now + self.costs.ipi, IPI, cpu.index, arrives)
@@ -410,6 +450,7 @@ class Waited:
         self.m.write(self.m.lock, cpu)
         if every:
             self.m.n["lines"] += len(self.m.cpus)
+            self.m.n["looks"] += len(self.m.cpus)
             self.m.spent += len(self.m.cpus) * self.m.costs.look
 
     def context_switch(self, cpu, prev, next):
@@ -436,6 +477,7 @@ class Waited:
                 m.spent += m.costs.line
             m.spent += m.costs.fence
             m.write(m.pending, cpu)
+            m.mark(m.now, cpu.index, "paid", m.generation)
             if opened:
                 m.opener = cpu.index
         if due:

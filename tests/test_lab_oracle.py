@@ -56,6 +56,7 @@ def expected(case):
     return oracle.n | {
         "held": oracle.held, "held_peak": oracle.held_peak, "held_mean": oracle.held_ns / oracle.now,
         "generations": oracle.policy.gen.generation if generation else 0, "grace_periods": oracle.n["frees"] if generation else 0,
+        "held_series": oracle.series(),
         "use_after_frees": len(bad), "first_use_after_free": bad[0] if bad else None, "latencies": tuple(latency.buckets()),
         "latency_percentiles_ns": {f"p{percent}": latency.percentile_ns(percent) for percent in (50, 90, 99)}
         | {"max": max(oracle.latencies, default=None)},

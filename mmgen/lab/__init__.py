@@ -7,6 +7,7 @@
 
 docs/lab.md says what is modelled, and what is not.
 """
+from mmgen.lab.compare import Comparison, compare
 from mmgen.lab.costs import Costs
 from mmgen.lab.grid import Grid
 from mmgen.lab.load import Load
@@ -15,5 +16,5 @@ from mmgen.lab.results import columns, each, read
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 from mmgen.lab.sweep import Swept, sweep
 
-__all__ = ["Case", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept", "UseAfterFree", "columns",
-           "each", "read", "simulate", "sweep"]
+__all__ = ["Case", "Comparison", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept", "UseAfterFree",
+           "columns", "compare", "each", "read", "simulate", "sweep"]

@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 from mmgen._latency cimport mm_latency_record
 from mmgen.lab._policy cimport INIT_MM, LAB_IPIS_DONE, lab_cpu, lab_machine
+from mmgen.lab._timeline cimport MARK_EXITED, MARK_FREED, MARK_PAID, series_add, timeline_mark
 from mmgen.lab._virtual cimport MM_EXITED, MM_FREED, MM_WAITER, lab_mm
 from mmgen.lab._wheel cimport queue_add
 
@@ -48,6 +49,8 @@ cdef void paid(lab_machine *m, uint32_t cpu, bint opened) noexcept nogil:
     write_line(v, &v.pending_busy, &v.pending_owner, cpu)
     if opened:
         v.opener = cpu
+    if v.timeline is not NULL:
+        timeline_mark(v.timeline, v.now, cpu, MARK_PAID, v.timeline.generation)
 
 
 cdef void paid_by_all(virtual *v, uint32_t first, uint32_t last, bint opened) noexcept nogil:
@@ -79,6 +82,7 @@ cdef void looked(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil:
     cdef virtual *v = <virtual *>m
     write_line(v, &v.lock_busy, &v.lock_owner, cpu)
     v.n.lines += nr
+    v.n.looks += nr
     v.spent += nr * v.costs.look
     v.work += nr
 
@@ -143,6 +147,7 @@ cdef void use(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
 
 cdef void settle(virtual *v) noexcept nogil:
     v.held_ns += <double>v.held * <double>(v.now - v.held_since)
+    series_add(&v.series, v.held, v.held_since, v.now)
     v.held_since = v.now
 
 
@@ -165,6 +170,8 @@ cdef void free_mm(lab_machine *m, uint32_t mm) noexcept nogil:
     v.n.frees += 1
     took = max(v.now + v.spent - it.exited, 0)      # the CPU that exited may still be at it
     mm_latency_record(v.latency, took)
+    if v.timeline is not NULL:
+        timeline_mark(v.timeline, v.now + v.spent, v.current, MARK_FREED, it.serial)
     if before & MM_WAITER:
         pause = v.load.life_ns
         if mm == v.exiting and pause == 0:
@@ -212,6 +219,9 @@ cdef void exit_mm(virtual *v, uint32_t cpu, uint32_t mm, uint32_t state) noexcep
     settle(v)
     v.held += 1
     v.held_peak = max(v.held_peak, v.held)
+    v.series.peak = max(v.series.peak, v.held)
+    if v.timeline is not NULL:
+        timeline_mark(v.timeline, it.exited, cpu, MARK_EXITED, it.serial)
     v.n.exits += 1
     v.exiting = mm
     v.m.policy.exit_mmap(&v.m, cpu, mm)

@@ -7,8 +7,11 @@ from libc.math cimport log1p
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
 from mmgen._sleep cimport mm_now
+from mmgen._stdatomic cimport load_u64, memory_order_relaxed
 from mmgen.lab._account cimport exit_mm, fork_mm, paid_by_all, settle
+from mmgen.lab._generation cimport generation_domain
 from mmgen.lab._policy cimport INIT_MM, LAB_IPIS_DONE, LAB_OPENED, NO_MM, lab_cpu
+from mmgen.lab._timeline cimport MARK_INTERRUPTED, MARK_OPENED, lab_timeline, timeline_mark
 from mmgen.lab._virtual cimport (
     BURSTY, CPU_DYING, CPU_IDLE, CPU_KTHREAD, CPU_OFFLINE, CPU_USER, FIXED, MM_WAITER, lab_counts,
 )
@@ -201,6 +204,8 @@ cdef void interrupt(virtual *v, lab_event event) noexcept nogil:
         v.m.policy.ipi_done(&v.m, event.cpu, event.mm & ~<uint32_t>LAB_IPIS_DONE)
     elif v.m.cpus[event.cpu].state != CPU_OFFLINE:
         v.spent += v.costs.interrupt
+        if v.timeline is not NULL:
+            timeline_mark(v.timeline, v.now, event.cpu, MARK_INTERRUPTED, 0)
         v.m.policy.ipi(&v.m, event.cpu, event.mm)
 
 
@@ -279,12 +284,31 @@ cdef int64_t first_other(virtual *v) noexcept nogil:
     return time
 
 
+# Note what the event that is over has changed: the state of its CPU, and the generation, whoever opened it and how.
+cdef void look(virtual *v) noexcept nogil:
+    cdef lab_timeline *t = v.timeline
+    cdef uint32_t cpu
+    cdef uint64_t gen = load_u64(&generation_domain(&v.m).generation, memory_order_relaxed) if v.m.policy.run is not NULL else 0
+    if not t.begun and v.now >= t.begin:
+        t.begun = True
+        for cpu in range(v.m.nr_cpus):
+            timeline_mark(t, t.begin, cpu, t.states[cpu], 0)
+    if v.m.cpus[v.current].state != t.states[v.current]:
+        t.states[v.current] = v.m.cpus[v.current].state
+        timeline_mark(t, v.now, v.current, t.states[v.current], 0)
+    if gen != t.generation:
+        t.generation = gen
+        timeline_mark(t, v.now, v.current, MARK_OPENED, gen)
+
+
 # ---- all of them ---------------------------------------------------------------------------------------------------------------
 
 cdef bint events_run(virtual *v, int64_t deadline) noexcept nogil:
     cdef int64_t time, tick_time
     cdef uint32_t looks = 0, cpu
     while True:
+        if v.timeline is not NULL:
+            look(v)                             # at the event before
         if v.failed or v.stop:
             return True
         looks += 1
@@ -301,6 +325,8 @@ cdef bint events_run(virtual *v, int64_t deadline) noexcept nogil:
         if min(time, min(v.other, tick_time)) >= v.end:
             v.now = v.end
             settle(v)
+            if v.timeline is not NULL:
+                look(v)                         # it may begin after the last event
             return True
         if v.other <= time and v.other <= tick_time:
             v.now = v.other

@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from mmgen._latency cimport mm_latency
 from mmgen.lab._bitgen cimport bitgen_t
 from mmgen.lab._policy cimport lab_machine
+from mmgen.lab._timeline cimport lab_series, lab_timeline
 from mmgen.lab._wheel cimport lab_queue, lab_wheel
 
 cdef enum:
@@ -36,7 +37,7 @@ cdef struct lab_load:
     int64_t life_ns, hotplug_ns, unplug_ns, offline_ns
 
 cdef struct lab_counts:
-    uint64_t switches, ticks, events, atomics, ipis, lines, overhead_ns, forks, exits, frees, hotplugs, use_after_frees
+    uint64_t switches, ticks, events, atomics, ipis, lines, looks, overhead_ns, forks, exits, frees, hotplugs, use_after_frees
 
 cdef struct virtual:
     lab_machine m                   # first: a policy's functions are given this
@@ -68,5 +69,7 @@ cdef struct virtual:
     double held_ns                  # mms held times ns
     int64_t held_since
     mm_latency *latency
+    lab_series series               # of the held mms
+    lab_timeline *timeline          # NULL: nobody asked for one
     uint32_t bad_mm, bad_cpu        # the first use after free
     int64_t bad_time

@@ -8,12 +8,13 @@ from libc.string cimport memset
 from mmgen._latency cimport Latency
 from mmgen._sleep cimport mm_now
 from mmgen._stdatomic cimport load_u64, memory_order_relaxed
-from mmgen.lab._account cimport account_begin, account_end
+from mmgen.lab._account cimport account_begin, account_end, settle
 from mmgen.lab._events cimport events_begin, events_run
 from mmgen.lab._generation cimport generation_begin, generation_domain
 from mmgen.lab._policy cimport lab_cpu
 from mmgen.lab._refcount cimport refcount_begin
 from mmgen.lab._shootdown cimport shootdown_begin
+from mmgen.lab._timeline cimport lab_series, lab_timeline, series_begin, timeline_begin, timeline_end
 from mmgen.lab._wheel cimport wheel_begin, wheel_end
 
 cdef enum:
@@ -25,7 +26,7 @@ cdef class Virtual:
 
     random: a numpy bit generator. costs: (line, atomic, fence, ipi, interrupt, look). load: as lab_load has it, by name.
     policy: ("refcount", broken), ("shootdown", trim, broken) or ("generation", idle, patience, continuous, broken).
-    fast: take the short way where there is one.
+    fast: take the short way where there is one. timeline: from when to when marks are kept, in ns, or None; it takes the long way.
 
     Thread-safety: one thread at a time.
     """
@@ -35,7 +36,7 @@ cdef class Virtual:
     cdef object random
     cdef bint begun, over
 
-    def __cinit__(self, cpus, period_ns, end_ns, costs, load, policy, random, keep_going, fast, /):
+    def __cinit__(self, cpus, period_ns, end_ns, costs, load, policy, random, keep_going, fast, timeline=None, /):
         cdef virtual *v = &self.v
         cdef uint32_t slots = load["slots"]
         memset(v, 0, sizeof(virtual))
@@ -49,7 +50,8 @@ cdef class Virtual:
         v.costs = costs
         v.load = load
         v.keep_going = keep_going
-        v.fast = fast
+        v.fast = fast and timeline is None
+        series_begin(&v.series, end_ns)
         v.m.cpus = <lab_cpu *>calloc(v.m.nr_cpus, sizeof(lab_cpu))
         v.processes = <uint32_t *>calloc(<size_t>v.m.nr_cpus * slots, sizeof(uint32_t))
         if (v.m.cpus is NULL or v.processes is NULL or not account_begin(v, 1 + (v.load.pools or v.m.nr_cpus * slots) + v.load.waiters)
@@ -58,6 +60,11 @@ cdef class Virtual:
         self.begun = True
         if not events_begin(v):
             self.no_memory()
+        if timeline is not None:
+            v.timeline = timeline_begin(timeline[0], timeline[1], cpus)
+            if v.timeline is NULL:
+                self.no_memory()
+            v.timeline.generation = self.generation
 
     cdef no_memory(self):
         raise MemoryError(f"no memory for a virtual machine of {self.v.m.nr_cpus} CPUs with {self.v.nr_mms} mms")
@@ -66,6 +73,7 @@ cdef class Virtual:
         if self.begun:
             self.v.m.policy.end(&self.v.m)
         wheel_end(&self.v.wheel)
+        timeline_end(self.v.timeline)
         account_end(&self.v)
         free(self.v.ipis.events)
         free(self.v.waits.events)
@@ -105,7 +113,28 @@ cdef class Virtual:
     @property
     def held(self):
         """mms of processes that have exited, not freed: now, at most, and times ns so far."""
+        settle(&self.v)
         return self.v.held, self.v.held_peak, self.v.held_ns
+
+    @property
+    def series(self):
+        """The same for each bucket of time, in turn: (ns at its beginning, the mean, the peak); what is left of the last one, too."""
+        cdef lab_series *s = &self.v.series
+        cdef uint32_t i
+        settle(&self.v)
+        full = [(i * s.width, s.areas[i] / s.width, s.peaks[i]) for i in range(s.nr)]
+        begin, held_ns = s.nr * s.width, self.v.now - s.nr * s.width
+        return [*full, (begin, s.area / held_ns, s.peak)] if held_ns > 0 else full
+
+    @property
+    def marks(self):
+        """((ns, CPU, what, number), ...), and until when none is missing, in ns; None: nobody asked for a timeline."""
+        cdef lab_timeline *t = self.v.timeline
+        cdef uint32_t i
+        if t is NULL:
+            return None
+        return ([(t.marks[i].ns, t.marks[i].cpu, t.marks[i].what, t.marks[i].number) for i in range(t.nr)],
+                t.until if t.full else min(self.v.now, t.end))
 
     @property
     def latencies(self):

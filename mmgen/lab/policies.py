@@ -1,6 +1,7 @@
 """The three policies, as a Case names them: what is chosen here is done in _refcount.pyx, _shootdown.pyx and _generation.pyx."""
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmgen._arguments import shown, whole
 
@@ -99,3 +100,13 @@ class Generation(Chosen):
 Policy = Refcount | Shootdown | Generation
 POLICIES: dict[str, type[Refcount] | type[Shootdown] | type[Generation]] = {
     policy.name: policy for policy in (Refcount, Shootdown, Generation)}
+
+
+def name_of(policy: Mapping[str, Any]) -> str:
+    """A policy in a word or a few: what differs from its plain form. Of its part of a result's dict."""
+    options = {name: value for name, value in policy.items() if name not in ("name", "idle", "patience") and value not in (None, False)}
+    words = [policy["idle"]] if "idle" in policy else []
+    if policy.get("idle") == "kick" and policy.get("patience") not in (None, 4):
+        words.append(f"patience {policy['patience']}")
+    words += [name if value is True else str(value) for name, value in options.items()]
+    return " ".join((policy["name"], *words))

@@ -12,6 +12,7 @@ from mmgen.lab._virtual import Virtual
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load, interval
 from mmgen.lab.policies import POLICIES, Generation, Policy
+from mmgen.lab.timeline import Timeline, made, window
 
 # Raised whenever a case may give another result than before: what a sweep has kept is then of another model.
 MODEL = 1
@@ -137,6 +138,12 @@ class Result:
     """p50, p90, p99 to 1/64 of themselves, max exactly"""
     wall_s: float = field(compare=False)
     """how long the simulation took"""
+    looks: int = 0
+    """how often the domain looked at a CPU, in a scan of all of them"""
+    held_series: tuple[tuple[int, float, int], ...] = ()
+    """the mms held over time, in 256 equal buckets: (virtual ns at which one begins, the mean in it, the most in it)"""
+    timeline: Timeline | None = field(default=None, compare=False)
+    """if it was asked for"""
 
     @property
     def rates(self) -> dict[str, float]:
@@ -161,7 +168,9 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it: every figure under its name, and those that follow from others."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "case"}
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("case", "timeline")}
+        if self.timeline is not None:
+            plain["timeline"] = self.timeline.to_dict()
         held = {f"held_bytes{which}": getattr(self, f"held{which}") * self.case.mm_bytes for which in ("", "_peak", "_mean")}
         more = self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
         return {"case": self.case.to_dict()} | plain | more
@@ -193,36 +202,40 @@ def whole_numbers(row: Any) -> bool:
     return isinstance(row, list | tuple) and len(row) == 3 and all(type(number) is int for number in row)
 
 
-def simulate(case: Case | None = None, /, *, keep_going: bool = False, show: Show = lambda done, seconds: None, **fields: Any) -> Result:
+def simulate(case: Case | None = None, /, *, keep_going: bool = False, show: Show = lambda done, seconds: None,
+             timeline: tuple[float, float] | None = None, **fields: Any) -> Result:
     """Simulate `case`, or Case(**fields); its result.
 
     keep_going: count uses after free; without it the first is raised, as UseAfterFree.
     show(share that is done, virtual seconds) is called every 10 ms or so. Ctrl-C raises KeyboardInterrupt within 50 ms, with the result so
     far as its argument.
+    timeline: (begin, end) in virtual seconds: note what each CPU does then, 100,000 marks at most, in Result.timeline. The figures are the
+    same; it takes longer.
     Raises MemoryError; ValueError and TypeError as Case. Thread-safety: as many at a time as you like.
     """
     if case is not None and (fields or not isinstance(case, Case)):
         raise TypeError(f"case={shown(case)}: a mmgen.lab.Case and nothing else, or a Case's fields")
-    return run(Case(**fields) if case is None else case, keep_going, show)
+    return run(Case(**fields) if case is None else case, keep_going, show, timeline=timeline)
 
 
-def run(case: Case, keep_going: bool, show: Show, fast: bool = True) -> Result:
+def run(case: Case, keep_going: bool, show: Show, fast: bool = True, timeline: tuple[float, float] | None = None) -> Result:
     """As simulate(). fast: take the short way where there is one, to the same result."""
     end_ns = round(case.seconds * 1e9)
+    marked = window(timeline)
     begin = time.perf_counter()
     machine = Virtual(case.cpus, 10**9 // case.hz, end_ns, case.costs.plan(), case.load.plan(), case.policy.plan(),
-                      np.random.PCG64(case.seed), keep_going, fast)
+                      np.random.PCG64(case.seed), keep_going, fast, marked)
     try:
         while not machine.go_on():
             show(machine.now_ns / end_ns, machine.now_ns / 1e9)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(result(case, machine, time.perf_counter() - begin)) from interrupt
+        raise KeyboardInterrupt(result(case, machine, time.perf_counter() - begin, marked[0] if marked else 0)) from interrupt
     if machine.bad and not keep_going:
         raise UseAfterFree(*machine.bad)
-    return result(case, machine, time.perf_counter() - begin)
+    return result(case, machine, time.perf_counter() - begin, marked[0] if marked else 0)
 
 
-def result(case: Case, machine: Virtual, wall_s: float) -> Result:
+def result(case: Case, machine: Virtual, wall_s: float, begin_ns: int = 0) -> Result:
     """The figures of `machine`."""
     counts = machine.counts
     latency: Latency = machine.latencies
@@ -235,4 +248,5 @@ def result(case: Case, machine: Virtual, wall_s: float) -> Result:
         grace_periods=counts["frees"] if isinstance(case.policy, Generation) else 0, use_after_frees=counts["use_after_frees"],
         first_use_after_free=machine.bad, latencies=tuple(latency.buckets()),
         latency_percentiles_ns={name: latency.percentile_ns(percent) for name, percent in PERCENTILES.items()}
-        | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s)
+        | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s, looks=counts["looks"],
+        held_series=tuple(machine.series), timeline=made(machine.marks, begin_ns))
