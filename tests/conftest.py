@@ -14,7 +14,7 @@ NEED = {
                    "test_fuzz_lab.py", "test_fuzz_mmtrace.py", "test_fuzz_snapshot.py", "test_interface.py", "test_lab_oracle.py",
                    "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_simpy.py", "test_trace.py"],
     "numpy": ["test_fuzz_lab.py", "test_lab_command.py", "test_lab_detector.py", "test_lab_oracle.py", "test_lab_policies.py",
-              "test_lab_simulate.py"],
+              "test_lab_real.py", "test_lab_simulate.py"],
     "simpy": ["test_simpy.py"],
 }
 missing = [package for package in NEED if not find_spec(package)]

@@ -1,4 +1,4 @@
-"""Three ways to free a lazy mm, side by side on one workload, on a machine of any size in virtual time. Needs numpy.
+"""Three ways to free a lazy mm, side by side on one workload, on a machine of any size in virtual time, or on real threads. Needs numpy.
 
     from mmgen.lab import Generation, Load, Refcount, simulate
     for policy in Refcount(), Generation(idle="drop"):
@@ -10,6 +10,8 @@ docs/lab.md says what is modelled, and what is not.
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load
 from mmgen.lab.policies import Generation, Policy, Refcount, Shootdown
+from mmgen.lab.real import measure
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 
-__all__ = ["Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "simulate"]
+__all__ = ["Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "measure",
+           "simulate"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmgen._arguments import shown, whole
 from mmgen._latency import Latency
+from mmgen.lab._real import Real
 from mmgen.lab._virtual import Virtual
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load, interval
@@ -65,7 +66,7 @@ class UseAfterFree(Exception):  # noqa: N818 - it is what it is called
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case. Rates are of virtual seconds, times virtual ns, but those that say wall."""
+    """What came of a case, simulated or measured. Rates are of virtual seconds, times virtual ns, but those that say wall."""
 
     case: Case
     seconds: float
@@ -77,8 +78,8 @@ class Result:
     """what else happened: tasks and idle spells that ended, IPIs, exits, hotplug"""
     atomics: int
     """of the policy, on mm_count or in the domain"""
-    lines: int
-    """cache lines that came from another CPU for that"""
+    lines: int | None
+    """cache lines that came from another CPU for that; None on a real machine, which does not say"""
     ipis: int
     overhead_ns: int
     """what all that took, on all CPUs together"""
@@ -102,13 +103,16 @@ class Result:
     latency_percentiles_ns: dict[str, int | None]
     """p50, p90, p99 to 1/64 of themselves, max exactly"""
     wall_s: float = field(compare=False)
-    """how long the simulation took"""
+    """how long it took, with its beginning and end"""
+    real: bool = False
+    """measured, on real threads: then what is said to be virtual is not"""
 
     @property
     def rates(self) -> dict[str, float]:
-        """A second, on all CPUs together."""
+        """A second, on all CPUs together; without lines_per_s where `lines` is None."""
         names = ("switches", "atomics", "lines", "ipis", "exits", "frees", "generations", "grace_periods")
-        return {f"{name}_per_s": getattr(self, name) / self.seconds if self.seconds else 0.0 for name in names}
+        known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {f"{name}_per_s": n / self.seconds if self.seconds else 0.0 for name, n in known.items()}
 
     @property
     def overhead_ns_per_switch(self) -> float:
@@ -129,7 +133,7 @@ class Result:
         """As JSON has it: every figure under its name, and those that follow from others."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "case"}
         held = {f"held_bytes{which}": getattr(self, f"held{which}") * self.case.mm_bytes for which in ("", "_peak", "_mean")}
-        more = self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
+        more = {"lines_per_s": None} | self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
         return {"case": self.case.to_dict()} | plain | more
 
 
@@ -162,17 +166,18 @@ def run(case: Case, keep_going: bool, show: Show, fast: bool = True) -> Result:
     return result(case, machine, time.perf_counter() - begin)
 
 
-def result(case: Case, machine: Virtual, wall_s: float) -> Result:
+def result(case: Case, machine: Virtual | Real, wall_s: float) -> Result:
     """The figures of `machine`."""
+    ran_ns = machine.ran_ns if isinstance(machine, Real) else machine.now_ns
     counts = machine.counts
     latency: Latency = machine.latencies
     held, held_peak, held_ns = machine.held
     return Result(
-        case=case, seconds=machine.now_ns / 1e9, switches=counts["switches"], ticks=counts["ticks"], events=counts["events"],
+        case=case, seconds=ran_ns / 1e9, switches=counts["switches"], ticks=counts["ticks"], events=counts["events"],
         atomics=counts["atomics"], lines=counts["lines"], ipis=counts["ipis"], overhead_ns=counts["overhead_ns"], exits=counts["exits"],
-        frees=counts["frees"], held=held, held_peak=held_peak, held_mean=held_ns / machine.now_ns if machine.now_ns else 0.0,
+        frees=counts["frees"], held=held, held_peak=held_peak, held_mean=held_ns / ran_ns if ran_ns else 0.0,
         hotplugs=counts["hotplugs"], generations=machine.generation,
         grace_periods=counts["frees"] if isinstance(case.policy, Generation) else 0, use_after_frees=counts["use_after_frees"],
-        first_use_after_free=machine.bad, latencies=tuple(latency.buckets()),
+        first_use_after_free=machine.bad, real=isinstance(machine, Real), latencies=tuple(latency.buckets()),
         latency_percentiles_ns={name: latency.percentile_ns(percent) for name, percent in PERCENTILES.items()}
         | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s)
