@@ -13,6 +13,7 @@ def add_lab(commands: Any) -> None:
     add_simulate(own)
     add_sweep(own)
     add_compare(own)
+    add_measure(own)
 
 
 def add_simulate(commands: Any) -> None:
@@ -76,6 +77,20 @@ def add_compare(commands: Any) -> None:
     p.add_argument("--html", metavar="FILE", help="write a page with pictures there, which needs nothing else ('-': as for --json)")
     p.add_argument("--pictures", metavar="DIR", help="write the pictures there, as SVG")
     p.set_defaults(call=call_compare, command="lab compare")
+
+
+def add_measure(commands: Any) -> None:
+    """`mmgen lab measure`."""
+    p = commands.add_parser(
+        "measure", help="run one case on real threads, and report the same figures",
+        description="Run one policy on one workload on real threads, each pinned to a core (by default one on each that this process has), "
+                    "for so many real seconds, and report as simulate does. What costs time costs it: --cost is not used. Status 1: "
+                    "something was used after it was freed. docs/lab.md tells the machine.")
+    add_policy(p)
+    add_machine(p)
+    add_load(p)
+    p.add_argument("--json", metavar="FILE", help="write the result there as JSON ('-': to standard output, instead of the text)")
+    p.set_defaults(call=call_measure, command="lab measure")
 
 
 def add_policy(p: argparse.ArgumentParser) -> None:
@@ -146,3 +161,10 @@ def call_compare(o: argparse.Namespace) -> int:
     need_numpy()
     from mmgen.lab import compare_command  # noqa: PLC0415 - it needs that
     return compare_command.run(o)
+
+
+def call_measure(o: argparse.Namespace) -> int:
+    """`mmgen lab measure`."""
+    need_numpy()
+    from mmgen.lab import command  # noqa: PLC0415 - it needs that
+    return command.run(o, real=True)

@@ -179,6 +179,7 @@ class Oracle:
         self.policy.context_switch(cpu, prev, cpu.mm)
         if state == IDLE:
             self.policy.idle_enter(cpu)
+        self.spent += self.costs.switch
 
     def next_process(self, cpu):
         mine = self.processes[cpu.index]

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
 # What bounds a run's time: every command that is valid gets these, last, so that they count. A command that is not in here fails a test.
 BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-states", "200"], "torture": ["--minutes", "0.0005"],
            "lab simulate": ["--seconds", "0.00001", "--waiters", "3"], "lab compare": ["--seconds", "0.00001", "--waiters", "3"],
-           "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"]}
+           "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"],
+           "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70), "1,2", "3,,1"]}
 WRITES = {"--html", "--json", "--pictures", "--output", "--test"}

@@ -80,6 +80,17 @@ def test_a_simulation(world, settings, case, keep_going):
 
 
 @examples(60)
+@given(settings=st.dictionaries(st.sampled_from(FIELDS["Case"]), hostile, max_size=2), case=st.one_of(st.none(), hostile))
+def test_a_measurement(world, settings, case):
+    values = {name: world.value(spec) for name, spec in settings.items()}
+    result = judged(lambda: lab.measure(case if case is None else world.value(case), show=brief(),
+                                        **{"seconds": 0.001, "cpus": 2} | values))
+    if result is not None:
+        assert result.to_dict()
+        assert result.real
+
+
+@examples(60)
 @given(show=hostile)
 def test_what_it_is_to_show_to(world, show):
     judged(lambda: lab.simulate(cpus=64, hz=10_000, seconds=0.5, load=lab.Load(switch_us=50), show=world.value(show)))

@@ -37,7 +37,8 @@ def loads(draw):
 def cases(draw, policies):
     return Case(cpus=draw(st.integers(1, 9)), hz=draw(st.sampled_from([250, 1000, 3000, 10_000])), seed=draw(st.integers(0, 2**64 - 1)),
                 seconds=draw(st.sampled_from([0.0003, 0.002])), policy=draw(policies), load=draw(loads()),
-                costs=Costs(line=draw(st.sampled_from([0, 100, 1000])), look=draw(st.sampled_from([0, 10]))))
+                costs=Costs(line=draw(st.sampled_from([0, 100, 1000])), look=draw(st.sampled_from([0, 10])),
+                            switch=draw(st.sampled_from([0, 50]))))
 
 
 def fields(r):

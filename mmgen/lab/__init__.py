@@ -1,4 +1,4 @@
-"""Three ways to free a lazy mm, side by side on one workload, on a machine of any size in virtual time. Needs numpy.
+"""Three ways to free a lazy mm, side by side on one workload, on a machine of any size in virtual time, or on real threads. Needs numpy.
 
     from mmgen.lab import Generation, Load, Refcount, simulate
     for policy in Refcount(), Generation(idle="drop"):
@@ -12,9 +12,10 @@ from mmgen.lab.costs import Costs
 from mmgen.lab.grid import Grid
 from mmgen.lab.load import Load
 from mmgen.lab.policies import Generation, Policy, Refcount, Shootdown
+from mmgen.lab.real import measure
 from mmgen.lab.results import columns, each, read
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 from mmgen.lab.sweep import Swept, sweep
 
 __all__ = ["Case", "Comparison", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept", "UseAfterFree",
-           "columns", "compare", "each", "read", "simulate", "sweep"]
+           "columns", "compare", "each", "measure", "read", "simulate", "sweep"]

@@ -95,6 +95,7 @@ cdef void switch_task(virtual *v, uint32_t cpu) noexcept nogil:
     v.m.policy.context_switch(&v.m, cpu, prev, c.mm)
     if state == CPU_IDLE:
         v.m.policy.idle_enter(&v.m, cpu)
+    v.spent += v.costs.per_switch
 
 
 cdef void task_over(virtual *v, uint32_t cpu) noexcept nogil:
@@ -173,7 +174,7 @@ cdef void tick_many(virtual *v, int64_t before) noexcept nogil:
         paid_by_all(v, v.cursor, next, due == LAB_OPENED)
     if due:
         v.m.policy.woken(&v.m, next - 1)
-    v.n.overhead_ns += v.spent
+    v.n.overhead_ns += v.spent + (next - v.cursor) * v.costs.per_switch
     v.cursor = next - 1
     v.rest = <uint32_t>(<uint64_t>(next - 1) * <uint64_t>v.period % v.m.nr_cpus)
     next_cursor(v)

@@ -2,25 +2,25 @@
 """Lazy mms freed after a grace period: the domain of mmgen._core, driven by a machine's switches, ticks, idle spells and hotplug.
 
 A switch to a task with an mm is a switch of the domain's, as in the sketch; a kernel thread keeps the mm. An mm whose last task exits is
-deferred, and freed by whoever opens the generation that ends its grace period.
+deferred, and freed by whoever opens the generation that ends its grace period, or comes by next.
 """
 from libc.stdint cimport SIZE_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
-from mmgen._callbacks cimport mm_gen_defer, mm_gen_run_callbacks, mm_gen_take_callbacks
+from mmgen._callbacks cimport mm_gen_defer, mm_gen_first_callback, mm_gen_run_callbacks, mm_gen_take_callbacks
 from mmgen._core cimport (
-    mm_callback, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes, mm_gen_poll, mm_gen_tick,
-    mm_gen_wake, mm_switch,
+    mm_callback, mm_cpu, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes, mm_gen_poll,
+    mm_gen_tick, mm_gen_wake, mm_switch,
 )
 from mmgen._lifetime cimport mm_gen_create, mm_gen_destroy
-from mmgen._stdatomic cimport load_u64, memory_order_relaxed
-from mmgen.lab._policy cimport INIT_MM, LAB_OPENED, LAB_WAKE, NO_MM, OUTSIDE, lab_machine, lab_policy
+from mmgen._stdatomic cimport atomic_u64, fence, load_u64, memory_order_relaxed, memory_order_seq_cst, store_u64
+from mmgen.lab._policy cimport INIT_MM, LAB_OPENED, LAB_WAKE, NO_MM, OUTSIDE, cpu_of, lab_machine, lab_policy
 
 cdef struct generation:
     mm_gen *g
     uint32_t idle
     uint32_t broken
-    uint64_t seen                   # the generation in which callbacks were run last
+    atomic_u64 seen                 # the generation in which callbacks were run last
 
 cdef struct dead_mm:                # what call_rcu would have in the mm itself
     mm_callback callback
@@ -37,10 +37,17 @@ cdef void release(mm_callback *callback) noexcept nogil:
 # Free what is due, if a generation has opened since the last look.
 cdef inline void reap(lab_machine *m) noexcept nogil:
     cdef generation *own = <generation *>m.own
-    cdef uint64_t gen = load_u64(&own.g.generation, memory_order_relaxed)
-    if gen != own.seen:
-        own.seen = gen
-        mm_gen_run_callbacks(own.g, SIZE_MAX)
+    cdef uint64_t gen = load_u64(&own.g.generation, memory_order_relaxed), cookie
+    if gen == load_u64(&own.seen, memory_order_relaxed):
+        return
+    store_u64(&own.seen, gen, memory_order_relaxed)
+    mm_gen_run_callbacks(own.g, SIZE_MAX)
+    while m.threads:
+        # Who came while this thread was at it has run none. The fence is between saying that it is done with it and looking at the
+        # generation, which the other opened before it came.
+        fence(memory_order_seq_cst)
+        if not mm_gen_first_callback(own.g, &cookie) or not mm_gen_poll(own.g, cookie) or not mm_gen_run_callbacks(own.g, SIZE_MAX):
+            return
 
 
 cdef inline bint waited_for(mm_gen *g) noexcept nogil:
@@ -63,8 +70,8 @@ cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
     dead.mm = mm
     m.looked(m, cpu, m.nr_cpus)
     mm_gen_defer(own.g, &dead.callback, release)
-    if mm_gen_poll(own.g, dead.callback.cookie):    # all are idle, or offline
-        own.seen = load_u64(&own.g.generation, memory_order_relaxed) - 1
+    if not waited_for(own.g):                       # all are idle, or offline; another thread may have run the callback by now
+        store_u64(&own.seen, load_u64(&own.g.generation, memory_order_relaxed) - 1, memory_order_relaxed)
     reap(m)
 
 
@@ -76,12 +83,18 @@ cdef void woken(lab_machine *m, uint32_t cpu) noexcept nogil:
     reap(m)
 
 
+# Of which parity a CPU's later snapshot is: that changes when a tick counts, and only then (_core.pyx, owes).
+cdef inline bint later(mm_cpu *c) noexcept nogil:
+    return <int64_t>(load_u64(&c.mm_switches[0], memory_order_relaxed) - load_u64(&c.mm_switches[1], memory_order_relaxed)) < 0
+
+
 cdef void tick(lab_machine *m, uint32_t cpu) noexcept nogil:
     cdef mm_gen *g = (<generation *>m.own).g
-    cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed), pending = load_u64(&g.pending, memory_order_relaxed)
-    cdef bint due = mm_gen_tick(g, cpu)
-    if load_u64(&g.pending, memory_order_relaxed) != pending:
-        m.paid(m, cpu, load_u64(&g.generation, memory_order_relaxed) != gen)
+    cdef mm_cpu *c = mm_cpu_of(g, cpu)
+    cdef uint64_t opened = load_u64(&c.nr_opened, memory_order_relaxed)
+    cdef bint before = later(c), due = mm_gen_tick(g, cpu)
+    if later(c) != before:
+        m.paid(m, cpu, load_u64(&c.nr_opened, memory_order_relaxed) != opened)
     if due:
         woken(m, cpu)
 
@@ -155,7 +168,7 @@ cdef void ipi(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
     cdef mm_gen *g = (<generation *>m.own).g
     if not mm_gen_owes(g, cpu):
         return                              # it has switched and ticked, or left, while the IPI was on its way
-    if m.cpus[cpu].mm == NO_MM:
+    if cpu_of(m, cpu).mm == NO_MM:
         m.use(m, cpu, INIT_MM)
     mm_switch(g, cpu)
     tick(m, cpu)

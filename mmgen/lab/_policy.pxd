@@ -51,8 +51,10 @@ cdef struct lab_policy:
 cdef struct lab_machine:
     const lab_policy *policy
     void *own                       # the policy's
-    lab_cpu *cpus
+    lab_cpu *cpus                   # cpu_of(m, cpu) finds one
     uint32_t nr_cpus
+    uint32_t spread                 # where CPUs are threads they are 1 << spread structs apart, each on lines of its own
+    bint threads                    # and a policy's functions run at the same time
     # `cpu` uses mm from now on: active_mm.
     void (*use)(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil
     # mm_count += n, atomically; what it is then.
@@ -61,9 +63,18 @@ cdef struct lab_machine:
     void (*ipi)(lab_machine *m, uint32_t sender, uint32_t cpu, uint32_t mm) noexcept nogil
     void (*ipi_wait)(lab_machine *m, uint32_t sender, uint32_t mm, bint any_sent) noexcept nogil
     void (*free_mm)(lab_machine *m, uint32_t mm) noexcept nogil
+    # mm_cpumask: `cpu` enters it, leaves it, leaves every mm's; each(arg, cpu) for each in it; nobody is in it any more.
+    void (*mask_set)(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil
+    void (*mask_clear)(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil
+    void (*mask_clear_all)(lab_machine *m, uint32_t cpu) noexcept nogil
+    void (*mask_each)(lab_machine *m, uint32_t mm, void (*each)(void *arg, uint32_t cpu) noexcept nogil, void *arg) noexcept nogil
+    void (*mask_empty)(lab_machine *m, uint32_t mm) noexcept nogil
     # What the domain does in a call, for the account: a tick counts (and opens); the control lock is taken and so many CPUs are looked
     # at; a CPU changes its own line atomically, and fences.
     void (*paid)(lab_machine *m, uint32_t cpu, bint opened) noexcept nogil
     void (*looked)(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil
     void (*fenced)(lab_machine *m, uint32_t cpu) noexcept nogil
     void (*no_memory)(lab_machine *m) noexcept nogil
+
+cdef inline lab_cpu *cpu_of(lab_machine *m, uint32_t cpu) noexcept nogil:
+    return &m.cpus[<size_t>cpu << m.spread]

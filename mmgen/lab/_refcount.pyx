@@ -5,7 +5,7 @@ mm_count is 1 for all of the mm's tasks together, and 1 for each CPU that uses i
 """
 from libc.stdint cimport uint32_t, uintptr_t
 
-from mmgen.lab._policy cimport INIT_MM, NO_MM, lab_machine, lab_policy
+from mmgen.lab._policy cimport INIT_MM, NO_MM, cpu_of, lab_machine, lab_policy
 
 
 cdef inline void mmdrop(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
@@ -14,7 +14,7 @@ cdef inline void mmdrop(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogi
 
 
 cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t next) noexcept nogil:
-    cdef uint32_t active = m.cpus[cpu].active_mm
+    cdef uint32_t active = cpu_of(m, cpu).active_mm
     if next == NO_MM:
         if prev != NO_MM and m.own is NULL:
             m.count(m, cpu, active, 1)          # mmgrab_lazy_tlb; from a kernel thread the reference is handed on
@@ -25,14 +25,14 @@ cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t n
 
 
 cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
-    if m.cpus[cpu].active_mm == mm:
+    if cpu_of(m, cpu).active_mm == mm:
         m.count(m, cpu, mm, 1)                  # exit_mm: the exiting task goes on as a kernel thread
     mmdrop(m, cpu, mm)
 
 
 # sched_force_init_mm, in the last state of an unplug in which tasks may still run.
 cdef void cpu_dying(lab_machine *m, uint32_t cpu) noexcept nogil:
-    cdef uint32_t active = m.cpus[cpu].active_mm
+    cdef uint32_t active = cpu_of(m, cpu).active_mm
     if active != INIT_MM:
         m.count(m, cpu, INIT_MM, 1)
         m.use(m, cpu, INIT_MM)

@@ -4,84 +4,54 @@
 Who then uses the mm lazily switches to init_mm; when all have answered, the mm is freed. mm_cpumask has every CPU that has run the mm,
 until the mm is freed or the CPU unplugged (powerpc, which this is for, keeps it so); or, `trim`, until the CPU runs another mm.
 """
-from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memset
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
 
-from mmgen.lab._cpumask cimport lab_mask, mask_add, mask_clear, mask_remove
-from mmgen.lab._policy cimport INIT_MM, NO_MM, lab_machine, lab_policy
+from mmgen.lab._policy cimport INIT_MM, NO_MM, cpu_of, lab_machine, lab_policy
 
 cdef struct shootdown:
-    lab_mask *masks                 # by mm
-    uint32_t nr
     bint trim
     uint32_t broken
 
-
-# The mask of mm, which lasts until the next call; NULL: no memory.
-cdef lab_mask *mask_of(lab_machine *m, uint32_t mm) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    cdef uint32_t nr
-    cdef lab_mask *masks
-    if mm >= s.nr:
-        nr = mm + mm // 2 + 64
-        masks = <lab_mask *>realloc(s.masks, <size_t>nr * sizeof(lab_mask))
-        if masks is NULL:
-            m.no_memory(m)
-            return NULL
-        memset(masks + s.nr, 0, <size_t>(nr - s.nr) * sizeof(lab_mask))
-        s.masks = masks
-        s.nr = nr
-    return &s.masks[mm]
+cdef struct shot:                   # an exit that is going round
+    lab_machine *m
+    uint32_t cpu, mm
+    bint any_sent
 
 
 cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t next) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    cdef uint32_t active = m.cpus[cpu].active_mm
-    cdef lab_mask *mask
+    cdef uint32_t active = cpu_of(m, cpu).active_mm
     if next == NO_MM or next == active:
         return
-    mask = mask_of(m, next)
-    if mask is NULL:
-        return
-    if not mask_add(mask, cpu, m.nr_cpus):      # before the CPU uses it, and it leaves the other's after
-        m.no_memory(m)
+    m.mask_set(m, cpu, next)                    # before the CPU uses it, and it leaves the other's after
     m.use(m, cpu, next)
-    if s.trim and active != INIT_MM:
-        mask_remove(&s.masks[active], cpu)
+    if (<shootdown *>m.own).trim and active != INIT_MM:
+        m.mask_clear(m, cpu, active)
 
 
 # do_shoot_lazy_tlb
 cdef void ipi(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
-    if m.cpus[cpu].active_mm == mm:
+    if cpu_of(m, cpu).active_mm == mm:
         m.use(m, cpu, INIT_MM)
 
 
+cdef void send(void *arg, uint32_t cpu) noexcept nogil:
+    cdef shot *s = <shot *>arg
+    if cpu != s.cpu:
+        s.m.ipi(s.m, s.cpu, cpu, s.mm)
+        s.any_sent = True
+
+
 cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    cdef lab_mask *mask = mask_of(m, mm)
-    cdef uint32_t i, nr
-    cdef uint64_t bits
-    cdef bint any_sent = False
-    if mask is NULL:
-        return
+    cdef shot s
+    s.m = m
+    s.cpu = cpu
+    s.mm = mm
+    s.any_sent = False
     ipi(m, cpu, mm)                             # on_each_cpu_mask begins at home
-    if mask.nr and s.broken != SHOOT_NOBODY:
-        if mask.bits is NULL:
-            for i in range(mask.nr):
-                if mask.few[i] != cpu:
-                    m.ipi(m, cpu, mask.few[i], mm)
-                    any_sent = True
-        else:
-            for i in range((m.nr_cpus + 63) >> 6):
-                bits = mask.bits[i]
-                while bits:
-                    nr = (i << 6) + trailing_zeros(bits)
-                    bits &= bits - 1
-                    if nr != cpu:
-                        m.ipi(m, cpu, nr, mm)
-                        any_sent = True
-    m.ipi_wait(m, cpu, mm, any_sent)
+    if (<shootdown *>m.own).broken != SHOOT_NOBODY:
+        m.mask_each(m, mm, send, &s)
+    m.ipi_wait(m, cpu, mm, s.any_sent)
 
 
 cdef void ipi_done(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
@@ -91,24 +61,19 @@ cdef void ipi_done(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
 # A CPU leaves every mm_cpumask as it is unplugged. It must have left the mm that it uses lazily before (sched_force_init_mm, in
 # sched_cpu_wait_empty, since the fix): an mm that exits now finds no CPU here to interrupt.
 cdef void cpu_dying(lab_machine *m, uint32_t cpu) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    cdef uint32_t mm
-    if s.broken != SHOOT_UNFIXED:
+    if (<shootdown *>m.own).broken != SHOOT_UNFIXED:
         m.use(m, cpu, INIT_MM)
-    for mm in range(s.nr):
-        mask_remove(&s.masks[mm], cpu)
+    m.mask_clear_all(m, cpu)
 
 
 # idle_task_exit, where the switch was before the fix.
 cdef void cpu_dead(lab_machine *m, uint32_t cpu) noexcept nogil:
-    if m.cpus[cpu].active_mm != INIT_MM:
+    if cpu_of(m, cpu).active_mm != INIT_MM:
         m.use(m, cpu, INIT_MM)
 
 
 cdef void forget(lab_machine *m, uint32_t mm) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    if mm < s.nr:
-        mask_clear(&s.masks[mm])
+    m.mask_empty(m, mm)
 
 
 cdef void nothing(lab_machine *m, uint32_t cpu) noexcept nogil:
@@ -116,16 +81,8 @@ cdef void nothing(lab_machine *m, uint32_t cpu) noexcept nogil:
 
 
 cdef void end(lab_machine *m) noexcept nogil:
-    cdef shootdown *s = <shootdown *>m.own
-    cdef uint32_t mm
-    for mm in range(s.nr):
-        mask_clear(&s.masks[mm])
-    free(s.masks)
-    free(s)
+    free(m.own)
 
-
-cdef extern from *:
-    uint32_t trailing_zeros "__builtin_ctzll"(unsigned long long) noexcept nogil
 
 cdef lab_policy SHOOTDOWN
 SHOOTDOWN.context_switch = context_switch
@@ -142,12 +99,10 @@ SHOOTDOWN.forget = forget
 SHOOTDOWN.end = end
 
 
-cdef bint shootdown_begin(lab_machine *m, bint trim, uint32_t broken, uint32_t nr_mms) noexcept nogil:
+cdef bint shootdown_begin(lab_machine *m, bint trim, uint32_t broken) noexcept nogil:
     cdef shootdown *s = <shootdown *>calloc(1, sizeof(shootdown))
     if s is NULL:
         return False
-    s.masks = <lab_mask *>calloc(nr_mms, sizeof(lab_mask))
-    s.nr = nr_mms if s.masks is not NULL else 0
     s.trim = trim
     s.broken = broken
     m.policy = &SHOOTDOWN

@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from mmgen._latency cimport mm_latency
 from mmgen.lab._bitgen cimport bitgen_t
+from mmgen.lab._cpumask cimport lab_mask
 from mmgen.lab._policy cimport lab_machine
 from mmgen.lab._timeline cimport lab_series, lab_timeline
 from mmgen.lab._wheel cimport lab_queue, lab_wheel
@@ -23,7 +24,7 @@ cdef struct lab_mm:                 # 40 bytes
     uint32_t next                   # in the list of numbers that are free
 
 cdef struct lab_costs:              # ns
-    int64_t line, atomic, fence, ipi, interrupt, look
+    int64_t line, atomic, fence, ipi, interrupt, look, per_switch
 
 cdef struct lab_load:
     uint32_t slots                  # processes of a CPU
@@ -65,6 +66,8 @@ cdef struct virtual:
     uint32_t exiting                # the mm whose exit this is, until exit_mmap() returns
     int64_t pending_busy, lock_busy
     uint32_t pending_owner, lock_owner, opener
+    lab_mask *masks                 # mm_cpumask, by mm, where the policy has any
+    uint32_t nr_masks
     uint64_t held, held_peak
     double held_ns                  # mms held times ns
     int64_t held_since

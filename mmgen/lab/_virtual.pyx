@@ -11,6 +11,7 @@ from mmgen._stdatomic cimport load_u64, memory_order_relaxed
 from mmgen.lab._account cimport account_begin, account_end, settle
 from mmgen.lab._events cimport events_begin, events_run
 from mmgen.lab._generation cimport generation_begin, generation_domain
+from mmgen.lab._masks cimport masks_begin, masks_end
 from mmgen.lab._policy cimport lab_cpu
 from mmgen.lab._refcount cimport refcount_begin
 from mmgen.lab._shootdown cimport shootdown_begin
@@ -24,7 +25,7 @@ cdef enum:
 cdef class Virtual:
     """A machine of `cpus` CPUs, none of whose arguments is looked at again: mmgen.lab.Case has.
 
-    random: a numpy bit generator. costs: (line, atomic, fence, ipi, interrupt, look). load: as lab_load has it, by name.
+    random: a numpy bit generator. costs: as lab_costs has them, by name. load: as lab_load has it, by name.
     policy: ("refcount", broken), ("shootdown", trim, broken) or ("generation", idle, patience, continuous, broken).
     fast: take the short way where there is one. timeline: from when to when marks are kept, in ns, or None; it takes the long way.
 
@@ -72,6 +73,7 @@ cdef class Virtual:
     def __dealloc__(self):
         if self.begun:
             self.v.m.policy.end(&self.v.m)
+        masks_end(&self.v)
         wheel_end(&self.v.wheel)
         timeline_end(self.v.timeline)
         account_end(&self.v)
@@ -164,5 +166,5 @@ cdef bint begin_policy(virtual *v, policy):
         refcount_begin(&v.m, policy[1])
         return True
     if policy[0] == "shootdown":
-        return shootdown_begin(&v.m, policy[1], policy[2], v.room)
+        return masks_begin(v, v.room) and shootdown_begin(&v.m, policy[1], policy[2])
     return generation_begin(&v.m, policy[1], policy[2], policy[3], policy[4])

@@ -1,4 +1,4 @@
-"""`mmgen lab simulate`: what its arguments ask for, and what it prints."""
+"""`mmgen lab simulate` and `mmgen lab measure`: what its arguments ask for, and what it prints."""
 import argparse
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from mmgen._arguments import shown
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load
 from mmgen.lab.policies import POLICIES, Policy
+from mmgen.lab.real import check, cores, measure
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -18,15 +19,19 @@ BROKEN = 1
 POLICY_ARGUMENTS = {"idle": "idle_rule", "patience": "patience", "continuous": "continuous", "trim": "trim", "broken": "broken"}
 
 
-def run(o: argparse.Namespace) -> int:
-    """Simulate as `o` says. 0; 1: something was used after it was freed; 130: interrupted. Raises ValueError."""
+def run(o: argparse.Namespace, real: bool = False) -> int:
+    """Simulate as `o` says, or measure. 0; 1: something was used after it was freed; 130: interrupted. Raises ValueError."""
+    if real and o.cpus is None:
+        o.cpus = len(cores())
     case = Case(policy=policy(o), load=Load(**given(o, Load) | switches(o.switch_us)), costs=costs(o.cost),
                 **given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes")))
+    if real:
+        check(case)
     status = 0
     with report_to(o.json) as out:
         try:
-            with progress(describe) as show:
-                result = simulate(case, keep_going=True, show=show)
+            with progress(describe_real if real else describe) as show:
+                result = (measure if real else simulate)(case, keep_going=True, show=show)
         except KeyboardInterrupt as interrupt:
             if not interrupt.args:
                 raise
@@ -85,6 +90,11 @@ def describe(seconds: float) -> str:
     return f"{seconds:.3g} s of virtual time"
 
 
+def describe_real(seconds: float) -> str:
+    """The same of a real machine."""
+    return f"{seconds:.3g} s"
+
+
 def text(r: Result) -> str:
     """The result as a person reads it."""
     case, rates, speed = r.case, r.rates, r.speed
@@ -97,7 +107,7 @@ def text(r: Result) -> str:
         f"{load.kind} that run {tasks}, seed {case.seed}",
         f"  context switches {rates['switches_per_s']:>15,.0f} a second",
         f"  atomics          {rates['atomics_per_s']:>15,.0f} a second",
-        f"  line transfers   {rates['lines_per_s']:>15,.0f} a second",
+        *([f"  line transfers   {rates['lines_per_s']:>15,.0f} a second"] if r.lines is not None else []),
         f"  IPIs             {rates['ipis_per_s']:>15,.0f} a second, {r.ipis:,} in all",
         f"  overhead         {r.overhead_ns_per_switch:>15,.1f} ns a switch",
         f"  exits            {rates['exits_per_s']:>15,.0f} a second, {r.exits:,} in all, {r.frees:,} mms freed",
@@ -111,6 +121,9 @@ def text(r: Result) -> str:
         lines.append(f"  hotplug          {r.hotplugs:>15,} CPUs unplugged")
     if r.first_use_after_free is not None:
         lines.append(f"  USE AFTER FREE, {r.use_after_frees:,} times; the first: {UseAfterFree(*r.first_use_after_free)}")
+    if r.real:
+        lines.append("  measured on real threads")
+        return "\n".join(lines)
     lines.append(f"  simulated in {r.wall_s:.3g} s: {speed['cpu_ticks_per_wall_s'] / 1e6:,.2f} M CPU-ticks and "
                  f"{speed['events_per_wall_s'] / 1e6:,.2f} M events a second")
     return "\n".join(lines)

@@ -20,6 +20,8 @@ class Costs:
     """what the CPU that it interrupts loses"""
     look: int = 10
     """to look at another CPU's line in a scan of all: the transfers overlap"""
+    switch: int = 0
+    """a switch itself, under every policy: of a real machine what its loop takes; 0: no difference between policies"""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -27,4 +29,5 @@ class Costs:
 
     def plan(self) -> dict[str, int]:
         """For the virtual machine."""
-        return dict(zip((field.name for field in fields(self)), astuple(self), strict=True))
+        names = ("per_switch" if field.name == "switch" else field.name for field in fields(self))          # C has a word of that name
+        return dict(zip(names, astuple(self), strict=True))

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from mmgen._arguments import shown, whole
 from mmgen._latency import Latency
+from mmgen.lab._real import Real
 from mmgen.lab._virtual import Virtual
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load, interval
@@ -100,7 +101,7 @@ class UseAfterFree(Exception):  # noqa: N818 - it is what it is called
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case. Rates are of virtual seconds, times virtual ns, but those that say wall."""
+    """What came of a case, simulated or measured. Rates are of virtual seconds, times virtual ns, but those that say wall."""
 
     case: Case
     seconds: float
@@ -112,8 +113,8 @@ class Result:
     """what else happened: tasks and idle spells that ended, IPIs, exits, hotplug"""
     atomics: int
     """of the policy, on mm_count or in the domain"""
-    lines: int
-    """cache lines that came from another CPU for that"""
+    lines: int | None
+    """cache lines that came from another CPU for that; None on a real machine, which does not say"""
     ipis: int
     overhead_ns: int
     """what all that took, on all CPUs together"""
@@ -137,7 +138,9 @@ class Result:
     latency_percentiles_ns: dict[str, int | None]
     """p50, p90, p99 to 1/64 of themselves, max exactly"""
     wall_s: float = field(compare=False)
-    """how long the simulation took"""
+    """how long it took, with its beginning and end"""
+    real: bool = False
+    """measured, on real threads: then what is said to be virtual is not"""
     looks: int = 0
     """how often the domain looked at a CPU, in a scan of all of them"""
     held_series: tuple[tuple[int, float, int], ...] = ()
@@ -147,9 +150,10 @@ class Result:
 
     @property
     def rates(self) -> dict[str, float]:
-        """A second, on all CPUs together."""
+        """A second, on all CPUs together; without lines_per_s where `lines` is None."""
         names = ("switches", "atomics", "lines", "ipis", "exits", "frees", "generations", "grace_periods")
-        return {f"{name}_per_s": getattr(self, name) / self.seconds if self.seconds else 0.0 for name in names}
+        known = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {f"{name}_per_s": n / self.seconds if self.seconds else 0.0 for name, n in known.items()}
 
     @property
     def overhead_ns_per_switch(self) -> float:
@@ -172,7 +176,7 @@ class Result:
         if self.timeline is not None:
             plain["timeline"] = self.timeline.to_dict()
         held = {f"held_bytes{which}": getattr(self, f"held{which}") * self.case.mm_bytes for which in ("", "_peak", "_mean")}
-        more = self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
+        more = {"lines_per_s": None} | self.rates | {"overhead_ns_per_switch": self.overhead_ns_per_switch} | held | self.speed
         return {"case": self.case.to_dict()} | plain | more
 
     @classmethod
@@ -182,6 +186,8 @@ class Result:
             raise TypeError(f"result={shown(plain)} is of type {type(plain).__name__}, not an object of figures")
         table: dict[str, Any] = {}
         for f in dataclasses.fields(cls):
+            if f.name == "timeline":
+                continue                                # only pictures of a case that has just run need it
             if f.name not in plain:
                 raise ValueError(f"the result has no {f.name}")
             value = plain[f.name]
@@ -193,13 +199,22 @@ class Result:
             raise TypeError(f"first_use_after_free={shown(first)} or latencies={shown(rows)} are not of three whole numbers each")
         if not isinstance(percentiles, dict) or not all(ns is None or type(ns) is int for ns in percentiles.values()):
             raise TypeError(f"latency_percentiles_ns={shown(percentiles)} are not whole numbers")
+        series = table["held_series"]
+        if not isinstance(series, list | tuple) or not all(map(numbers, series)):
+            raise TypeError(f"held_series={shown(series)} are not of three numbers each")
         return cls(**table | {"case": Case.from_dict(table["case"]), "latencies": tuple(map(tuple, rows)),
+                              "held_series": tuple(map(tuple, series)),
                               "first_use_after_free": first if first is None else tuple(first)})
+
+
+def numbers(row: Any, kinds: tuple[type, ...] = (int, float)) -> bool:
+    """Whether it is three of them."""
+    return isinstance(row, list | tuple) and len(row) == 3 and all(type(number) in kinds for number in row)
 
 
 def whole_numbers(row: Any) -> bool:
     """Whether it is three of them."""
-    return isinstance(row, list | tuple) and len(row) == 3 and all(type(number) is int for number in row)
+    return numbers(row, (int,))
 
 
 def simulate(case: Case | None = None, /, *, keep_going: bool = False, show: Show = lambda done, seconds: None,
@@ -235,18 +250,20 @@ def run(case: Case, keep_going: bool, show: Show, fast: bool = True, timeline: t
     return result(case, machine, time.perf_counter() - begin, marked[0] if marked else 0)
 
 
-def result(case: Case, machine: Virtual, wall_s: float, begin_ns: int = 0) -> Result:
+def result(case: Case, machine: Virtual | Real, wall_s: float, begin_ns: int = 0) -> Result:
     """The figures of `machine`."""
+    ran_ns = machine.ran_ns if isinstance(machine, Real) else machine.now_ns
     counts = machine.counts
     latency: Latency = machine.latencies
     held, held_peak, held_ns = machine.held
     return Result(
-        case=case, seconds=machine.now_ns / 1e9, switches=counts["switches"], ticks=counts["ticks"], events=counts["events"],
+        case=case, seconds=ran_ns / 1e9, switches=counts["switches"], ticks=counts["ticks"], events=counts["events"],
         atomics=counts["atomics"], lines=counts["lines"], ipis=counts["ipis"], overhead_ns=counts["overhead_ns"], exits=counts["exits"],
-        frees=counts["frees"], held=held, held_peak=held_peak, held_mean=held_ns / machine.now_ns if machine.now_ns else 0.0,
+        frees=counts["frees"], held=held, held_peak=held_peak, held_mean=held_ns / ran_ns if ran_ns else 0.0,
         hotplugs=counts["hotplugs"], generations=machine.generation,
         grace_periods=counts["frees"] if isinstance(case.policy, Generation) else 0, use_after_frees=counts["use_after_frees"],
-        first_use_after_free=machine.bad, latencies=tuple(latency.buckets()),
+        first_use_after_free=machine.bad, real=isinstance(machine, Real), latencies=tuple(latency.buckets()),
         latency_percentiles_ns={name: latency.percentile_ns(percent) for name, percent in PERCENTILES.items()}
         | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s, looks=counts["looks"],
-        held_series=tuple(machine.series), timeline=made(machine.marks, begin_ns))
+        held_series=() if isinstance(machine, Real) else tuple(machine.series),
+        timeline=None if isinstance(machine, Real) else made(machine.marks, begin_ns))
