@@ -14,11 +14,12 @@ cdef void series_add(lab_series *s, uint64_t held, int64_t since, int64_t now) n
         s.peaks[s.nr] = max(s.peak, held)
         s.nr += 1
         s.area = 0
-        s.peak = held
+        s.peak = 0
         since = s.next
         s.next += s.width
-    s.area += <double>held * <double>(now - since)
-    s.peak = max(s.peak, held)
+    if now > since:                             # what changes as a bucket begins was not in it
+        s.area += <double>held * <double>(now - since)
+        s.peak = max(s.peak, held)
 
 
 cdef lab_timeline *timeline_begin(int64_t begin, int64_t end, uint32_t nr_cpus) noexcept nogil:
