@@ -24,7 +24,7 @@ BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-stat
            "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70)]}
-WRITES = {"--json", "--test"}
+WRITES = {"--json", "--test", "--output"}
 STATUSES = {0, 1, 2, 3, 130}
 
 

@@ -7,11 +7,12 @@
 
 docs/lab.md says what is modelled, and what is not.
 """
+from mmgen.lab.calibrate import Calibration, calibrate
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load
 from mmgen.lab.policies import Generation, Policy, Refcount, Shootdown
 from mmgen.lab.real import measure
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 
-__all__ = ["Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "measure",
-           "simulate"]
+__all__ = ["Calibration", "Case", "Costs", "Generation", "Load", "Policy", "Refcount", "Result", "Shootdown", "UseAfterFree", "calibrate",
+           "measure", "simulate"]
