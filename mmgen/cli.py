@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import mmgen
 from mmgen import mmtrace, torture
-from mmgen.cli_lab import add_lab
+from mmgen.cli_lab import add_calibrate, add_lab
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -74,6 +74,7 @@ def command() -> argparse.ArgumentParser:
     add_check(commands)
     add_torture(commands)
     add_lab(commands)
+    add_calibrate(commands)
     return parser
 
 

@@ -16,6 +16,17 @@ def add_lab(commands: Any) -> None:
     add_measure(own)
 
 
+def add_calibrate(commands: Any) -> None:
+    """`mmgen calibrate`."""
+    p = commands.add_parser(
+        "calibrate", help="measure what lines, atomics, fences and IPIs cost here, for the lab",
+        description="Measure the lab's costs on this machine, on the first two cores that this process may use, and print each with the way "
+                    "it was measured. Run it when nothing else does. Needs numpy: the extra lab.")
+    p.add_argument("--rounds", type=int, default=300, metavar="N", help="each cost is the median of so many, 2 to 1000000 (default 300)")
+    p.add_argument("-o", "--output", metavar="FILE", help="write the table there as JSON, for --costs ('-': to standard output)")
+    p.set_defaults(call=call_calibrate, command="calibrate")
+
+
 def add_simulate(commands: Any) -> None:
     """`mmgen lab simulate`."""
     p = commands.add_parser(
@@ -111,7 +122,8 @@ def add_machine(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seconds", type=float, metavar="S", help="of virtual time (default 1)")
     p.add_argument("--seed", type=int, metavar="N", help="of its random numbers (default 0)")
     p.add_argument("--cost", action="append", metavar="NAME=NS",
-                   help="what line, atomic, fence, ipi, interrupt or look costs; may be given for each")
+                   help="what line, atomic, fence, ipi, interrupt, look or switch costs; may be given for each")
+    p.add_argument("--costs", metavar="FILE", help="the costs that mmgen calibrate -o wrote; --cost counts before them")
     p.add_argument("--mm-bytes", type=int, metavar="N", help="of an mm that is held (default 5504)")
 
 
@@ -168,3 +180,10 @@ def call_measure(o: argparse.Namespace) -> int:
     need_numpy()
     from mmgen.lab import command  # noqa: PLC0415 - it needs that
     return command.run(o, real=True)
+
+
+def call_calibrate(o: argparse.Namespace) -> int:
+    """`mmgen calibrate`."""
+    need_numpy()
+    from mmgen.lab.calibrate import run  # noqa: PLC0415 - it needs that
+    return run(o)

@@ -70,7 +70,7 @@ def test_a_use_after_free_is_status_1():
     (["--policy", "shootdown", "--idle-rule", "kick"], "--idle-rule goes with --policy generation"),
     (["--policy", "refcount", "--broken", "no-ipi"], "broken='no-ipi' is none of no-grab"),
     (["--kind", "threads", "--exits", "0.1"], "exits and migrate go with kind='processes'"),
-    (["--cost", "line"], "--cost 'line' is none of NAME=NS: line, atomic, fence, ipi, interrupt, look, 0 to 1000000000"),
+    (["--cost", "line"], "--cost 'line' is none of NAME=NS: line, atomic, fence, ipi, interrupt, look, switch, 0 to 1000000000"),
     (["--cost", "line=2000000000"], "line=2000000000 is out of range: 0 to 1000000000"),
     (["--json", "/nowhere/x"], ".*No such file"),
 ])
@@ -103,6 +103,36 @@ def test_ctrl_c_reports_what_there_is():
     out, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")
     assert 0 < json.loads(out)["seconds"] < 100_000
+
+
+def test_costs_from_a_file(tmp_path):
+    path = tmp_path / "costs.json"
+    out = mmgen("calibrate", "--rounds", 3, "-o", path)
+    assert (out.returncode, out.stderr) == (0, "")
+    table = json.loads(path.read_text())
+    names = ["line", "atomic", "fence", "ipi", "interrupt", "look", "switch"]
+    assert list(table["costs"]) == list(table["how"]) == names
+    assert re.findall(r"^  (\w+) +[\d,]+ ns  \w", out.stdout, re.MULTILINE) == names
+    r = json.loads(mmgen(*SIMULATE, "--seconds", 0.001, "--costs", path, "--cost", "line=7", "--json", "-").stdout)
+    assert r["case"]["costs"] == table["costs"] | {"line": 7}
+
+
+@pytest.mark.parametrize("text", ["", "3", "[" * 99_999, '{"costs": 1}', '{"line": 1.5}', '{"lime": 1}', '{"line": -1}', " " * 200_000])
+def test_a_bad_file_of_costs(text, tmp_path):
+    (tmp_path / "c").write_text(text)
+    out = mmgen(*SIMULATE, "--costs", tmp_path / "c")
+    assert (out.returncode, out.stdout, len(out.stderr.splitlines())) == (2, "", 1)
+    assert re.search("has no table of costs|is none of line, atomic|line=-1 is out of range", out.stderr)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs to pin itself")
+def test_calibrate_with_one_core():
+    out = subprocess.run([sys.executable, "-c", "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+                          "from mmgen.lab import Costs, calibrate\nc = calibrate(3)\n"
+                          "assert (c.costs.line, c.costs.ipi, c.costs.look) == (Costs().line, Costs().ipi, Costs().look)\nprint(c.how)"],
+                         capture_output=True, text=True, cwd=HERE, timeout=60)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.count("the default: two cores are needed") == 4
 
 
 def test_progress_on_a_terminal():

@@ -7,6 +7,7 @@
 
 docs/lab.md says what is modelled, and what is not.
 """
+from mmgen.lab.calibrate import Calibration, calibrate
 from mmgen.lab.compare import Comparison, compare
 from mmgen.lab.costs import Costs
 from mmgen.lab.grid import Grid
@@ -17,5 +18,5 @@ from mmgen.lab.results import columns, each, read
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 from mmgen.lab.sweep import Swept, sweep
 
-__all__ = ["Case", "Comparison", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept", "UseAfterFree",
-           "columns", "compare", "each", "measure", "read", "simulate", "sweep"]
+__all__ = ["Calibration", "Case", "Comparison", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept",
+           "UseAfterFree", "calibrate", "columns", "compare", "each", "measure", "read", "simulate", "sweep"]

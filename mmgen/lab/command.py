@@ -23,7 +23,7 @@ def run(o: argparse.Namespace, real: bool = False) -> int:
     """Simulate as `o` says, or measure. 0; 1: something was used after it was freed; 130: interrupted. Raises ValueError."""
     if real and o.cpus is None:
         o.cpus = len(cores())
-    case = Case(policy=policy(o), load=Load(**given(o, Load) | switches(o.switch_us)), costs=costs(o.cost),
+    case = Case(policy=policy(o), load=Load(**given(o, Load) | switches(o.switch_us)), costs=costs(o.cost, o.costs),
                 **given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes")))
     if real:
         check(case)
@@ -73,8 +73,8 @@ def policy(o: argparse.Namespace) -> Policy:
     return kind(**options)
 
 
-def costs(words: list[str] | None) -> Costs:
-    """--cost NAME=NS, each."""
+def costs(words: list[str] | None, path: str | None = None) -> Costs:
+    """--costs FILE, and over it --cost NAME=NS, each."""
     names = [field.name for field in dataclasses.fields(Costs)]
     table = {}
     for word in words or ():
@@ -82,7 +82,7 @@ def costs(words: list[str] | None) -> Costs:
         if name not in names or not (ns.isascii() and ns.isdigit() and len(ns) < 11):
             raise ValueError(f"--cost {shown(word)} is none of NAME=NS: {', '.join(names)}, 0 to 1000000000")
         table[name] = int(ns)
-    return Costs(**table)
+    return dataclasses.replace(Costs() if path is None else Costs.read(path), **table)
 
 
 def describe(seconds: float) -> str:

@@ -141,8 +141,8 @@ class Result:
     """how long it took, with its beginning and end"""
     real: bool = False
     """measured, on real threads: then what is said to be virtual is not"""
-    looks: int = 0
-    """how often the domain looked at a CPU, in a scan of all of them"""
+    looks: int | None = None
+    """how often the domain looked at a CPU, in a scan of all of them; None on a real machine"""
     held_series: tuple[tuple[int, float, int], ...] = ()
     """the mms held over time, in 256 equal buckets: (virtual ns at which one begins, the mean in it, the most in it)"""
     timeline: Timeline | None = field(default=None, compare=False)
@@ -264,6 +264,6 @@ def result(case: Case, machine: Virtual | Real, wall_s: float, begin_ns: int = 0
         grace_periods=counts["frees"] if isinstance(case.policy, Generation) else 0, use_after_frees=counts["use_after_frees"],
         first_use_after_free=machine.bad, real=isinstance(machine, Real), latencies=tuple(latency.buckets()),
         latency_percentiles_ns={name: latency.percentile_ns(percent) for name, percent in PERCENTILES.items()}
-        | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s, looks=counts["looks"],
+        | {"max": latency.max_ns if latency.count else None}, wall_s=wall_s, looks=counts.get("looks"),
         held_series=() if isinstance(machine, Real) else tuple(machine.series),
         timeline=None if isinstance(machine, Real) else made(machine.marks, begin_ns))
