@@ -242,7 +242,7 @@ def kick(waits: list[Result], others: list[Result]) -> Finding | None:
 def scans(waits: list[Result]) -> Finding | None:
     """What drop's idle entries cost, if that is more than where idle CPUs do nothing."""
     hung, dropped = by_idle(waits, "hang"), by_idle(waits, "drop")
-    if hung is None or dropped is None:
+    if hung is None or dropped is None or dropped.looks is None:
         return None
     a, b = dropped.overhead_ns_per_switch, hung.overhead_ns_per_switch
     if a <= b or not differ(a, b, operations(dropped), operations(hung)):
