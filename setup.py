@@ -33,7 +33,8 @@ PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_latency", "_cookie", 
            "_machine", "_arrivals")
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
 TORTURE = ("_pipe", "_reader", "_updater")
-LAB = ("_wheel", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts", "_real", "_calibrate")
+LAB = ("_wheel", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual",
+       "_mms", "_interrupts", "_real", "_calibrate")
 
 setup(
     ext_modules=cythonize(
