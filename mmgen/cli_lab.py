@@ -20,8 +20,8 @@ def add_calibrate(commands: Any) -> None:
     """`mmgen calibrate`."""
     p = commands.add_parser(
         "calibrate", help="measure what lines, atomics, fences and IPIs cost here, for the lab",
-        description="Measure the lab's costs on this machine, on the first two cores that this process may use, and print each with the way "
-                    "it was measured. Run it when nothing else does. Needs numpy: the extra lab.")
+        description="Measure the lab's costs on this machine, on the first two cores that this process may use, and print each with the "
+                    "way it was measured. Run it when nothing else does. Needs numpy: the extra lab.")
     p.add_argument("--rounds", type=int, default=300, metavar="N", help="each cost is the median of so many, 2 to 1000000 (default 300)")
     p.add_argument("-o", "--output", metavar="FILE", help="write the table there as JSON, for --costs ('-': to standard output)")
     p.set_defaults(call=call_calibrate, command="calibrate")

@@ -90,7 +90,8 @@ def test_tasks_that_last_until_a_tick():
 
 
 def test_long_idle_spells_sleep():
-    r = measure(Case(cpus=1, hz=100, seconds=0.5, policy=Refcount(), load=Load(switch_us=10, idle=1, idle_us=100_000, distribution="fixed")))
+    r = measure(Case(cpus=1, hz=100, seconds=0.5, policy=Refcount(),
+                     load=Load(switch_us=10, idle=1, idle_us=100_000, distribution="fixed")))
     assert 0 < r.switches < 40
 
 
@@ -179,7 +180,8 @@ def test_ctrl_c_reports_what_there_is():
 
 def test_an_interpreter_may_exit_meanwhile(python):
     out = python("import threading, time; from mmgen.lab import measure\n"
-                 "threading.Thread(target=measure, kwargs={'seconds': 1000, 'cpus': 1}, daemon=True).start(); time.sleep(0.5); print('over')")
+                 "threading.Thread(target=measure, kwargs={'seconds': 1000, 'cpus': 1}, daemon=True).start()\n"
+                 "time.sleep(0.5)\nprint('over')")
     assert (out.stdout, out.returncode) == ("over\n", 0), out.stderr
 
 

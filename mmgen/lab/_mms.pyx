@@ -101,7 +101,7 @@ cdef uint32_t new_number(real *r) noexcept nogil:
 cdef uint32_t fork_real(real *r) noexcept nogil:
     cdef char *memory = <char *>malloc(r.mm_bytes + 1)
     cdef real_mm *it
-    cdef uint32_t mm = NOBODY, i
+    cdef uint32_t mm = NOBODY
     cdef uint64_t serial
     if memory is not NULL:
         memset(memory, 0, r.mm_bytes)

@@ -15,8 +15,8 @@ from mmgen._sleep cimport (
     mm_cpu_relax, mm_now, mm_sleep, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, sched_yield,
 )
 from mmgen._stdatomic cimport (
-    atomic_u32, fence, fetch_add_u32, load_u32, load_u64, memory_order_acquire, memory_order_relaxed, memory_order_release, memory_order_seq_cst,
-    store_u32, store_u64,
+    atomic_u32, fence, fetch_add_u32, load_u32, load_u64, memory_order_acquire, memory_order_relaxed, memory_order_release,
+    memory_order_seq_cst, store_u32, store_u64,
 )
 from mmgen.lab._account cimport NOBODY
 from mmgen.lab._bitgen cimport bitgen_t
@@ -103,8 +103,8 @@ cdef inline uint32_t next_process(real_cpu *c) noexcept nogil:
     slot = c.slot + 1 if c.slot + 1 < slots else 0
     mine = c.cpu * slots + slot
     # Its own, as long as the switch has not left it, is not to be had either: another's lazy entry would come before this one's.
-    if other != c.cpu and slot != c.busy and r.cpus[other].busy != slot and (r.cpus[other].state_shown != CPU_USER
-                                                                              or r.cpus[other].slot != slot):
+    if (other != c.cpu and slot != c.busy and r.cpus[other].busy != slot
+            and (r.cpus[other].state_shown != CPU_USER or r.cpus[other].slot != slot)):
         theirs = other * slots + slot
         processes[mine], processes[theirs] = processes[theirs], processes[mine]
     c.slot = slot
@@ -260,11 +260,11 @@ cdef void cpu_runs(real_cpu *c) noexcept nogil:
 
 # Every CPU runs its first task, as in virtual time; what that took is nobody's cost.
 cdef void begin_all(real *r) noexcept nogil:
-    cdef uint32_t cpu, slot, nr = r.m.nr_cpus
+    cdef uint32_t cpu, slot, _pool, nr = r.m.nr_cpus
     cdef real_cpu *c
     fork_real(r)                                # init_mm
     store_u32(&mm_at(r, INIT_MM).count, 1 + nr, memory_order_relaxed)
-    for cpu in range(r.load.pools):
+    for _pool in range(r.load.pools):
         fork_real(r)
     for cpu in range(nr):
         c = r.cpus[cpu]
@@ -373,10 +373,10 @@ cdef class Real:
 
     def begin(self, int64_t begin, /):
         """Begin at `begin` (ns of CLOCK_MONOTONIC)."""
-        cdef uint32_t waiter
+        cdef uint32_t _waiter
         self.r.begin = begin
         self.r.end += begin
-        for waiter in range(self.r.load.waiters):
+        for _waiter in range(self.r.load.waiters):
             if not queue_add(&self.r.waits, begin, 0, 0):
                 self.no_memory()
         store_u64(&self.r.next_wait, begin if self.r.load.waiters else INT64_MAX, memory_order_relaxed)
