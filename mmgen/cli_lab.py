@@ -65,11 +65,7 @@ def add_sweep(commands: Any) -> None:
 
 def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     """What reads a list of them."""
-    def read(text: str) -> list[Any]:
-        return [kind(word) for word in text.split(",")]
-
-    read.__name__ = f"list of {kind.__name__}"          # as argparse's error has it
-    return read
+    return lambda text: [kind(word) for word in text.split(",")]
 
 
 def add_compare(commands: Any) -> None:

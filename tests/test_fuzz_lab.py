@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
 CLASSES = {"Case": lab.Case, "Load": lab.Load, "Costs": lab.Costs, "Refcount": lab.Refcount, "Shootdown": lab.Shootdown,
            "Generation": lab.Generation}
 FIELDS = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in CLASSES.items()}
+RESULT = lab.simulate(cpus=1, seconds=0.001).to_dict()
 # What a simulation would take long with is cut short, by its own progress.
 SLICES = 3
 
@@ -77,6 +78,35 @@ def test_a_simulation(world, settings, case, keep_going):
     if result is not None:
         assert result.to_dict()
     assert lab.simulate(cpus=1, seconds=0.001).ticks == 1
+
+
+@examples(200)
+@given(axes=st.dictionaries(st.sampled_from([*FIELDS["Case"], *FIELDS["Load"]]), hostile, max_size=3))
+def test_a_grid(world, axes):
+    made = judged(lambda: lab.Grid(**{name: world.value(spec) for name, spec in axes.items()}))
+    if made is not None:
+        assert isinstance(next(iter(made)), lab.Case)
+        judged(lambda: len(made))
+
+
+@examples(200)
+@given(plain=st.one_of(hostile.map(lambda spec: ("value", spec)), st.dictionaries(
+    st.sampled_from([*FIELDS["Case"], "nothing"]), hostile, max_size=3).map(lambda specs: ("object", specs))))
+def test_json(world, plain):
+    kind, specs = plain
+    value = world.value(specs) if kind == "value" else {name: world.value(spec) for name, spec in specs.items()}
+    judged(lambda: lab.Case.from_dict(value))
+    judged(lambda: lab.Result.from_dict(value))
+    judged(lambda: lab.Result.from_dict(RESULT | (value if isinstance(value, dict) else {"switches": value, "latencies": value})))
+
+
+@examples(60)
+@given(values=st.lists(hostile, min_size=1, max_size=2), executor=hostile, at_once=hostile, workers=hostile)
+def test_a_sweep(world, values, executor, at_once, workers):
+    """Of what is no list of cases; with arguments that do not fit."""
+    cases = [world.value(value) for value in values]
+    for options in ({"executor": world.value(executor)}, {"at_once": world.value(at_once)}, {"workers": world.value(workers)}):
+        judged(lambda: lab.sweep(cases, "s.jsonl", **options))          # noqa: B023
 
 
 @examples(60)

@@ -67,7 +67,10 @@ def test_a_grid_is_every_combination():
 
 @pytest.mark.parametrize(("axes", "error", "says"), [
     ({"cpus": [2, 0]}, ValueError, "cpus=0 is out of range: 1 to 65536"),
-    ({"cpus": []}, ValueError, r"cpus=\[\] is out of range: 1 value or more"),
+    ({"cpus": []}, ValueError, r"cpus=\[\] is out of range: 1 to 1000000 values"),
+    ({"seed": range(10**30)}, ValueError, r"seed=range\(0, 10+\) is out of range: 1 to 1000000 values"),
+    (dict.fromkeys(("seed", "waiters", "mm_bytes", "cpus", "hz"), range(1, 9999)), ValueError,
+     "cases are out of range: 1 to 9223372036854775807"),
     ({"cores": 2}, TypeError, "'cores' is a field neither of Case nor of Load: cpus, hz"),
     ({"kind": ["processes", "threads"], "exits": [0, 0.1]}, ValueError, "exits and migrate go with kind='processes'"),
     ({"load": Load(), "idle": 0.1}, TypeError, "load goes without idle"),

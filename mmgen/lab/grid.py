@@ -1,6 +1,7 @@
 """The product of axes: every combination of what may vary in a case."""
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,11 @@ from mmgen.lab.simulate import Case
 ORDER = ("cpus", "hz", "load", "costs", "mm_bytes", "seconds", "policy", "seed")
 LOAD = tuple(field.name for field in dataclasses.fields(Load))
 
+MOST = 10**6                    # values of an axis
+
 
 class Grid:
-    """All cases of the axes: each a field of Case or of Load, with a value, or a list, tuple or range of values.
+    """All cases of the axes: each a field of Case or of Load, with a value, or a list, tuple or range of 1 to 10**6 values.
 
         Grid(cpus=[2, 64, 1024], hz=[100, 250], switch_us=[10, 100, None], policy=[Refcount(), Generation()], seconds=0.1)
 
@@ -40,11 +43,12 @@ class Grid:
                 values = listed(axes[name], name)
             self.axes[name] = [checked(name, value) for value in values]
 
+        self.size = math.prod(map(len, self.axes.values()))
+        if self.size >= 2**63:
+            raise ValueError(f"{shown(self.size)} cases are out of range: 1 to {2**63 - 1}")
+
     def __len__(self) -> int:
-        total = 1
-        for values in self.axes.values():
-            total *= len(values)
-        return total
+        return self.size
 
     def __iter__(self) -> Iterator[Case]:
         for chosen in itertools.product(*self.axes.values()):
@@ -58,11 +62,12 @@ def checked(name: str, value: Any) -> Any:
 
 
 def listed(value: Any, name: str) -> list[Any]:
-    """The axis's values. ValueError where there is none."""
-    values = list(value) if isinstance(value, list | tuple | range) else [value]
-    if not values:
-        raise ValueError(f"{name}={shown(value)} is out of range: 1 value or more")
-    return values
+    """The axis's values. ValueError where there is none, or too many."""
+    if not isinstance(value, list | tuple | range):
+        return [value]
+    if not value or value[MOST:]:                       # a range may have more than a len() can be
+        raise ValueError(f"{name}={shown(value)} is out of range: 1 to {MOST} values")
+    return list(value)
 
 
 def place(case: Case) -> tuple[Any, ...]:

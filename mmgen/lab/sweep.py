@@ -16,8 +16,8 @@ from mmgen.lab.workers import Executor, Processes, over, run_case
 
 POLL_S = 0.04                   # between two looks at the progress
 AT_ONCE = 1024                  # cases that an executor of unknown size gets: enough for any machine, and some clusters
-# Workers that die in a row, each alone with its case and nothing done since: then it is not the cases.
-MOST_DEATHS = 8
+# Workers that die, each alone with its case, before any case has ended: then it is not the cases.
+MOST_DEATHS = 4
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class Sweep:
         self.stopped: BaseException | None = None
         self.looked = self.total = self.had = 0
         self.begin = len(file.keys)
-        self.deaths = 0
+        self.deaths: int | None = 0
+        """of workers that were alone with a case; None: some case has ended, so they can work"""
         self.started = time.monotonic()
 
     def fresh(self) -> Iterator[Case]:
@@ -203,7 +204,7 @@ class Sweep:
         for future in futures:
             del self.under_way[future]
         if good or bad:
-            self.deaths = 0
+            self.deaths = None
         if dead:
             self.bury(dead, alone)
 
@@ -213,9 +214,10 @@ class Sweep:
             self.again += [case for case, _ in dead]
         else:
             self.failed += dead
-            self.deaths += 1
-            if self.deaths == MOST_DEATHS:
-                self.stop(dead[0][1])
+            if self.deaths is not None:
+                self.deaths += 1
+                if self.deaths == MOST_DEATHS:
+                    self.stop(dead[0][1])
         if not self.under_way:
             self.executor.renew()
 
