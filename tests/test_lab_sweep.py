@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_hang")
 GRID = Grid(cpus=[1, 3], policy=[Refcount(), Generation(), Generation(idle="hang")], switch_us=[50, None], exits=0.1, idle=0.2,
             seconds=0.005)
 
-KEY = "d010df1d67acccf7951d80a87e2cd5a2"
+KEY = "81814848cfe60f0af571ac1dbd3c842f"
 FIGURES = [
     (1639, 1163, 191, 0, 21426, 219, 4, 700206), (1721, 0, 0, 164, 1366800, 225, 2, 10600), (1639, 1299, 5025, 0, 123627, 221, 16, 2892244),
     (1639, 212, 1611, 0, 35737, 105, 148, 40525082), (1639, 262, 1807, 14, 76823, 140, 74, 19173388)]
