@@ -48,7 +48,7 @@ def sweep(cases: Iterable[Case], path: str | os.PathLike[str], executor: Executo
           at_once: int | None = None, show: Callable[[float, Swept], object] = lambda done, so_far: None) -> Swept:
     """Simulate `cases` that are not in the file `path` yet, and add each there as it ends; uses after free are counted.
 
-    cases: looked at one by one, so a Grid of millions takes no memory but 100 bytes each for its key.
+    cases: looked at one by one, so a Grid of millions takes no memory but for a key each.
     executor: anything with concurrent.futures' submit(), a thread pool or dask's client.get_executor(); by default processes of its own, on
         each core or `workers` of them, which end with the call.
     at_once: cases that it is given at a time, 1 to 10**6; by default two a worker, or 1,024.
