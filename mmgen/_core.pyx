@@ -198,12 +198,16 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
         opened = True
 
 
+cdef inline void wake_sleepers(mm_gen *g) noexcept nogil:
+    if load_u32(&control_of(g).sleepers, memory_order_relaxed):
+        mm_wake_all(MM_LOW_HALF(&g.generation))
+
+
 cdef void mm_gen_wake_sleepers(mm_gen *g) noexcept nogil:
     # Between the opener's store of generation and this load. Pairs with the fence of mm_gen_wait_for, between counting itself and
     # its load of generation: either this sees the sleeper or the sleeper sees the generation (litmus: sleep-fence).
     fence(memory_order_seq_cst)
-    if load_u32(&control_of(g).sleepers, memory_order_relaxed):
-        mm_wake_all(MM_LOW_HALF(&g.generation))
+    wake_sleepers(g)
 
 
 # Name the holdouts of the generation under way, if a patience ran out in it or who waits for it is in a hurry: once a generation.
@@ -237,10 +241,17 @@ cdef void mm_gen_announce(mm_gen *g) noexcept nogil:
 
 
 cdef void mm_gen_wake(mm_gen *g) noexcept nogil:
-    pthread_mutex_lock(&control_of(g).lock)
-    credit_idle(g)
-    pthread_mutex_unlock(&control_of(g).lock)
-    mm_gen_announce(g)
+    # Between the opener's store of generation and the loads below, of modes and of sleepers. Pairs with the fences of mm_gen_idle_enter
+    # and of mm_gen_wait_for (litmus: idle-fence, sleep-fence). Without the lock: who is PROXIED just now is being credited in this
+    # generation, since the proxy's hold came after it opened.
+    fence(memory_order_seq_cst)
+    if waited_for(g) and any_idle(g):
+        pthread_mutex_lock(&control_of(g).lock)
+        credit_idle(g)
+        pthread_mutex_unlock(&control_of(g).lock)
+        fence(memory_order_seq_cst)     # that may have opened another
+    wake_sleepers(g)
+    kick_holdouts(g)
 
 
 cdef void mm_gen_expedite(mm_gen *g, uint64_t cookie) noexcept nogil:

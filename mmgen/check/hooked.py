@@ -58,7 +58,7 @@ EDITS: dict[str, list[Edit]] = {
     "one-short-on-demand": [Edit("mm_gen_begin", "target = gen + 2", "target = gen + 1")],
     "one-short-joining": [Edit("mm_gen_begin", "target = gen + 3", "target = gen + 2")],
     "no-idle-scan": [Edit("mm_gen_begin", "opened[0] = credit_idle(g)", "pass")],
-    "no-credit-in-wake": [Edit("mm_gen_wake", f"{LOCK}\ncredit_idle(g)\n{UNLOCK}", "pass")],
+    "no-credit-in-wake": [Edit("mm_gen_wake", f"{LOCK}\ncredit_idle(g)\n{UNLOCK}\nfence(memory_order_seq_cst)", "pass")],
     "no-look-after-idle": [Edit("mm_gen_idle_enter", "if waited_for(g):\n    mm_gen_wake(g)", "pass")],
     "no-wake": [Edit("mm_gen_tick_wanted", "note(g, cpu, MM_TRACE_OPEN, gen + 1)\nreturn True", "return False")],
     "parity-from-generation": [
@@ -74,7 +74,7 @@ EDITS: dict[str, list[Edit]] = {
     "no-parity-wait": [Edit("hold", HELD_WAIT, "pass")],
     "counts-unswitched": [
         Edit("mm_gen_tick_wanted", "if switches == prev:\n    return impatient(g, c, gen)", "pass")],
-    "wakes-nobody": [Edit("mm_gen_announce", "mm_gen_wake_sleepers(g)", "pass")],
+    "wakes-nobody": [Edit("mm_gen_announce", "mm_gen_wake_sleepers(g)", "pass"), Edit("mm_gen_wake", "wake_sleepers(g)\nkick_holdouts(g)", "kick_holdouts(g)")],
     "last-cpu-unlocked": [
         Edit("mm_gen_offline", GOAL, f"{UNLOCK}\n{GOAL}"),
         Edit("mm_gen_offline", f"{UNLOCK}\nnote(g, cpu, MM_TRACE_OFFLINE, 0)", f"if was >> MM_ONLINE_SHIFT != 1:\n    {UNLOCK}")],
