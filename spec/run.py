@@ -23,7 +23,7 @@ STAMP = re.compile(r"/\* models (\S+):(\w+) sha256:([0-9a-f]{12}) \*/")
 @dataclasses.dataclass(frozen=True)
 class Config:
     defines: tuple[str, ...]
-    depth: int = 1_000_000          # pan -m: 1.5 times the deepest path of the short ones (README)
+    depth: int = 3_000_000          # pan -m: 1.5 times the deepest path of the short ones (README)
     hash_bits: int = 22             # pan -w
     shortest: bool = False          # breadth first: the first error has the shortest trail
 
@@ -47,7 +47,7 @@ class Result:
         return f"{self.config.name:<62} {self.states:>12,} states {self.seconds:7.1f} s {self.megabytes:6.0f} MB  {verdict}"
 
 
-def config(ncpus: int, nwaiters: int, *more: str, depth: int = 1_000_000, hash_bits: int = 22) -> Config:
+def config(ncpus: int, nwaiters: int, *more: str, depth: int = 3_000_000, hash_bits: int = 22) -> Config:
     return Config((f"NCPUS={ncpus}", f"NWAITERS={nwaiters}", *more), depth, hash_bits)
 
 
