@@ -14,6 +14,7 @@ def add_lab(commands: Any) -> None:
     add_sweep(own)
     add_compare(own)
     add_measure(own)
+    add_validate(own)
 
 
 def add_calibrate(commands: Any) -> None:
@@ -100,6 +101,22 @@ def add_measure(commands: Any) -> None:
     p.set_defaults(call=call_measure, command="lab measure")
 
 
+def add_validate(commands: Any) -> None:
+    """`mmgen lab validate`."""
+    p = commands.add_parser(
+        "validate", help="whether the virtual machine says what real threads do, on 2 CPUs",
+        description="Run three workloads on 2 CPUs under each policy, on real threads and in virtual time at the costs of this machine, and "
+                    "compare rates and medians. Run it when nothing else does. Status 1: some differ by more than 15 %. "
+                    "docs/validation.md tells what is compared.")
+    p.add_argument("--rounds", type=int, metavar="N", help="measure so many times, and take medians, 1 to 1000 (default 3)")
+    p.add_argument("--seconds", type=float, metavar="S", help="of each measurement, 0.001 to 1000 (default 1); there are 15 a round")
+    p.add_argument("--seed", type=int, metavar="N", help="of its random numbers (default 0)")
+    p.add_argument("--costs", metavar="FILE", help="the costs that mmgen calibrate -o wrote; without, they are measured first")
+    p.add_argument("--cost", action="append", metavar="NAME=NS", help="one of them; counts before --costs, or the defaults")
+    p.add_argument("--json", metavar="FILE", help="write the figures there as JSON ('-': to standard output, instead of the table)")
+    p.set_defaults(call=call_validate, command="lab validate")
+
+
 def add_policy(p: argparse.ArgumentParser) -> None:
     """Which policy, and what goes with it."""
     p.add_argument("--policy", choices=["refcount", "shootdown", "generation"], default="generation", help="(default generation)")
@@ -176,6 +193,13 @@ def call_measure(o: argparse.Namespace) -> int:
     need_numpy()
     from mmgen.lab import command  # noqa: PLC0415 - it needs that
     return command.run(o, real=True)
+
+
+def call_validate(o: argparse.Namespace) -> int:
+    """`mmgen lab validate`."""
+    need_numpy()
+    from mmgen.lab.validate import run  # noqa: PLC0415 - it needs that
+    return run(o)
 
 
 def call_calibrate(o: argparse.Namespace) -> int:

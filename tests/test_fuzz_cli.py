@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("no_hang", "elsewhere")
 BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-states", "200"], "torture": ["--minutes", "0.0005"],
            "lab simulate": ["--seconds", "0.00001", "--waiters", "3"], "lab compare": ["--seconds", "0.00001", "--waiters", "3"],
            "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"],
-           "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"]}
+           "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"],
+           "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70), "1,2", "3,,1"]}
 WRITES = {"--html", "--json", "--pictures", "--output", "--test"}

@@ -17,6 +17,7 @@ from mmgen.lab.real import measure
 from mmgen.lab.results import columns, each, read
 from mmgen.lab.simulate import Case, Result, UseAfterFree, simulate
 from mmgen.lab.sweep import Swept, sweep
+from mmgen.lab.validate import Validation, validate
 
 __all__ = ["Calibration", "Case", "Comparison", "Costs", "Generation", "Grid", "Load", "Policy", "Refcount", "Result", "Shootdown", "Swept",
-           "UseAfterFree", "calibrate", "columns", "compare", "each", "measure", "read", "simulate", "sweep"]
+           "UseAfterFree", "Validation", "calibrate", "columns", "compare", "each", "measure", "read", "simulate", "sweep", "validate"]

@@ -95,7 +95,7 @@ def grid(o: argparse.Namespace) -> Grid:
     axes = given(o, Load) | given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes"))
     if o.switch_us is not None:
         axes["switch_us"] = [switches(word)["switch_us"] for word in o.switch_us.split(",")]
-    return Grid(policy=policies(o), costs=costs(o.cost), **axes)
+    return Grid(policy=policies(o), costs=costs(o.cost, o.costs), **axes)
 
 
 def policies(o: argparse.Namespace) -> list[Policy]:

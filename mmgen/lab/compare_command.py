@@ -23,7 +23,7 @@ def run(o: argparse.Namespace) -> int:
         raise ValueError("--html - and --json -: one of them can have the standard output")
     load = Load(**given(o, Load) | switches(o.switch_us))
     chosen = policies(**given(o, type(None), ("patience", "continuous", "trim")))
-    fields = {"costs": costs(o.cost)} | given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes"))
+    fields = {"costs": costs(o.cost, o.costs)} | given(o, Case, ("cpus", "hz", "seconds", "seed", "mm_bytes"))
     if o.pictures is not None:
         Path(o.pictures).mkdir(exist_ok=True)           # before the work, like the files
     window = (0.0, o.timeline) if o.timeline is not None else None
