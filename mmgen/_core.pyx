@@ -242,10 +242,10 @@ cdef void mm_gen_announce(mm_gen *g) noexcept nogil:
 
 
 cdef void mm_gen_wake(mm_gen *g) noexcept nogil:
-    # Without the lock: whom must this see, that has opened a generation? A CPU that idled in an earlier one while somebody waited was
-    # looked at under a hold there, its own wake's or the waiter's; the hold was released before the payment that opened this one, so
-    # the mode is seen (litmus: wake-look). A CPU that comes to idle later looks at the goal itself, and a hold of its wake is in this
-    # generation. Who is PROXIED is being credited under a hold that is: it came after the opening.
+    # Without the lock: whom must this see, that has opened a generation? After a CPU has stored IDLE and somebody waits, a hold follows,
+    # its own wake's or the waiter's. One that was released before this generation opened came before the payment that opened it, so the
+    # mode is seen, and the flag (litmus: wake-look); one that comes later credits the CPU in this generation itself. Who is PROXIED is
+    # being credited under such a later one: a put-back comes before its hold's release.
     if any_idle(g):
         pthread_mutex_lock(&control_of(g).lock)
         credit_idle(g)
@@ -475,7 +475,7 @@ cdef int mm_gen_register(mm_gen *g) noexcept nogil:
                 break
         if found < 0 and nr < control.max_cpus:
             found = nr
-            store_u32(&g.nr_cpus, nr + 1, memory_order_relaxed)             # read under the lock, where it matters
+            store_u32(&g.nr_cpus, nr + 1, memory_order_relaxed)             # any_idle: as the modes
     if found >= 0:
         control.hint = found + 1
         bring_up(g, found)
