@@ -61,6 +61,7 @@ def add_sweep(commands: Any) -> None:
     add_load(p)
     p.add_argument("--workers", metavar="N", help="processes on this machine (default: one per core; 0: none, in the command itself)")
     p.add_argument("--dask", metavar="ADDRESS", help="run the cases on that Dask cluster instead, tcp://HOST:PORT of its scheduler")
+    p.add_argument("--pictures", metavar="DIR", help="draw the main figures against CPUs there, as SVG")
     p.set_defaults(call=call_sweep, command="lab sweep")
 
 

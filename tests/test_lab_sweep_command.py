@@ -245,3 +245,18 @@ def test_progress_on_a_terminal(path):
     process.communicate(timeout=20)
     os.close(ours)
     assert process.returncode == 130
+
+
+@pytest.mark.once
+def test_pictures(path, tmp_path):
+    """One for each figure that is drawn, with the CPUs and the policies in words."""
+    pytest.importorskip("matplotlib")
+    out = mmgen(*SWEEP, "--cpus", "2,4,8", "--exits", "0.1", "--policy", "refcount,generation", "--hz", 1000, *SHORT, "-o", path,
+                "--seconds", 0.02, "--pictures", tmp_path / "p")
+    assert (out.returncode, out.stderr) == (0, "")
+    drawn = {file.name: file.read_text() for file in (tmp_path / "p").iterdir()}
+    assert drawn.keys() == {f"{name}.svg" for name in ("switches_per_s", "overhead_ns_per_switch", "atomics_per_s", "ipis_per_s",
+                                                       "held_mean", "p50")}
+    for text in drawn.values():
+        assert text.startswith("<svg ")
+        assert {"<!-- refcount -->", "<!-- generation drop -->", "<!-- CPUs -->"} <= set(re.findall("<!-- .* -->", text))

@@ -7,13 +7,15 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmgen._arguments import shown
 from mmgen.lab.command import costs, given, policy_text, switches
+from mmgen.lab.compare_command import need_matplotlib
 from mmgen.lab.grid import Grid
 from mmgen.lab.load import Load
 from mmgen.lab.policies import IDLE_RULES, POLICIES, Generation, Policy, Shootdown, one_of
-from mmgen.lab.results import each, key
+from mmgen.lab.results import each, key, read
 from mmgen.lab.simulate import Case, Result
 from mmgen.lab.sweep import Swept, sweep
 from mmgen.lab.workers import Executor, Here
@@ -21,6 +23,7 @@ from mmgen.progress import progress
 from mmgen.run import duration
 
 MOST_ROWS = 40                  # of the table that is printed; and failures
+DRAWN = ("switches_per_s", "overhead_ns_per_switch", "atomics_per_s", "ipis_per_s", "held_mean", "p50")
 CONNECT_S = 10                  # to reach a cluster
 AHEAD = 4                       # cases that a cluster's thread is given at a time: it need not wait for the next
 
@@ -31,6 +34,9 @@ def run(o: argparse.Namespace) -> int:
         raise ValueError("--workers goes without --dask: the cluster has its own")
     workers = None if o.workers is None else at_most(o.workers)
     cases = grid(o)
+    if o.pictures is not None:
+        need_matplotlib()
+        Path(o.pictures).mkdir(exist_ok=True)           # before the work
     status = 0
     with terminable():
         try:
@@ -43,9 +49,19 @@ def run(o: argparse.Namespace) -> int:
     if status:
         print(summary(swept, len(cases), o.output))
         return status
+    if o.pictures is not None:
+        draw(read(o.output, cases), Path(o.pictures))
     table, use_after_frees = figures(cases, o.output)
     print("\n".join([*table, *failures(swept), summary(swept, len(cases), o.output)]))
     return 1 if swept.left or swept.stopped or use_after_frees else 0
+
+
+def draw(results: list[Result], folder: Path) -> None:
+    """The figures against CPUs, a file each in `folder`, which is there."""
+    from mmgen.lab.pictures import against_cpus  # noqa: PLC0415 - needs matplotlib
+    from mmgen.lab.report import svg  # noqa: PLC0415 - so does this
+    for figure in DRAWN if results else ():
+        (folder / f"{figure}.svg").write_text(svg(against_cpus(results, figure), figure, f"{figure} against CPUs") + "\n")
 
 
 def at_most(text: str) -> int:

@@ -55,7 +55,7 @@ def need_matplotlib() -> None:
     try:
         import matplotlib as mpl  # noqa: F401, PLC0415 - an extra
     except ImportError as error:
-        raise ValueError(f"--html and --pictures need matplotlib, which is not here ({error}): pip install 'mmgen-grace[lab]'") from error
+        raise ValueError(f"pictures need matplotlib, which is not here ({error}): pip install 'mmgen-grace[lab]'") from error
 
 
 def text(comparison: Comparison) -> str:

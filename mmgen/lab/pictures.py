@@ -112,8 +112,11 @@ def against_cpus(rows: Rows, figure: str = "switches_per_s") -> Figure:
         if several:
             axes.vlines(several, [min(found[n]) for n in several], [max(found[n]) for n in several], color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
-    axes.set_yscale("symlog", linthresh=least)          # 0 is a value like others: no IPIs, nothing held
-    axes.set_ylim(bottom=0)
+    if any(0 in line.get_ydata() for line in axes.lines):
+        axes.set_yscale("symlog", linthresh=least)      # 0 is a value like others: no IPIs, nothing held
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
     axes.set(xlabel="CPUs", ylabel=AGAINST.get(figure, f"from exit to free, {figure}, ns"))
     log_axis(axes.xaxis, lambda value, _: f"{value:g}")
     log_axis(axes.yaxis, time_text if figure in LATENCIES else plain)
