@@ -29,7 +29,7 @@ def label(r: Result) -> str:
 
 def operations(r: Result) -> int:
     """What its costs were counted from."""
-    return r.atomics + r.ipis + r.lines
+    return r.atomics + r.ipis + (r.lines or 0)
 
 
 def differ(a: float, b: float, n: int, m: int) -> bool:

@@ -73,8 +73,10 @@ class Row:
 
     @property
     def beyond(self) -> bool:
-        """Whether they differ by more than 15 %, of the real one. Zero agrees with zero, and with nothing else; no use after free agrees."""
-        return self.compared and (self.figure == USED or self.virtual is None or self.real is None or abs(self.virtual - self.real) > WITHIN * self.real)
+        """Whether they differ by more than 15 % of the real one. Zero agrees with zero, and with nothing else; a use after free never."""
+        if not self.compared or self.figure == USED:
+            return self.compared
+        return self.virtual is None or self.real is None or abs(self.virtual - self.real) > WITHIN * self.real
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def validate(costs: Costs | None = None, *, rounds: int = 3, seconds: float = 1.
 
     costs: of this machine; None: calibrate() first. The real side is measured `rounds` times (1 to 1000) for `seconds` (0.001 to 1000)
     each, with seeds from `seed` (0 to 2**64 - 1) on, and medians taken; a round that other work disturbs is measured again, up to twice as
-    many. The virtual side runs for 5 times `rounds` times `seconds`. Compared is what was counted 100 times on either side, and medians from 5 us. show(share that is done, seconds) as of measure().
-    Ctrl-C raises KeyboardInterrupt within 50 ms. Raises ValueError, also with fewer than 2 cores, TypeError, MemoryError and MachineError.
+    many. The virtual side runs for 5 times `rounds` times `seconds`. Compared is what was counted 100 times on either side, and medians
+    from 5 us. show(share that is done, seconds of them) is called every 50 ms. Ctrl-C raises KeyboardInterrupt within 50 ms.
+    Raises ValueError, also with fewer than 2 cores, TypeError, MemoryError and MachineError.
     Thread-safety: any thread may call it, but what else runs on those cores is measured, too.
     """
     rounds = whole(rounds, "rounds", 1, 1000)
