@@ -106,7 +106,7 @@ def add_validate(commands: Any) -> None:
     """`mmgen lab validate`."""
     p = commands.add_parser(
         "validate", help="whether the virtual machine says what real threads do, on 2 CPUs",
-        description="Run three workloads on 2 CPUs under each policy, on real threads and in virtual time at the costs of this machine, and "
+        description="Run three workloads on 2 CPUs under each policy, on real threads and in virtual time at this machine's costs, and "
                     "compare rates and medians. Run it when nothing else does. Status 1: some differ by more than 15 %. "
                     "docs/validation.md tells what is compared.")
     p.add_argument("--rounds", type=int, metavar="N", help="measure so many times, and take medians, 1 to 1000 (default 3)")

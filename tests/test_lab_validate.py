@@ -84,9 +84,31 @@ def test_both_machines_run(two_cores):
     assert ("exits", "shootdown") in {(row.workload, row.policy) for row in found.beyond}
     assert told == sorted(told)
     lines = text(found).splitlines()
-    assert len(lines) == len(found.rows) + 4
+    assert len(lines) == len(found.rows) + 4 + (found.waited is not None)
     assert sum(line.endswith("BEYOND 15 %") for line in lines) == len(found.beyond)
-    assert "ipi 2,000,000" in lines[-2]
+    assert "ipi 2,000,000" in text(found)
+
+
+def test_a_disturbed_round_is_measured_again(monkeypatch):
+    rounds = []
+    module = sys.modules["mmgen.lab.validate"]
+    monkeypatch.setattr(module, "waited_ns", lambda: (30_000_000, 20_000_000, 0, 1_000_000, 0)[min(len(rounds), 4)])
+
+    def measured(case, keep_going, show):
+        show(1.0, case.seconds)
+        rounds.append(case.seed)
+        return simulate(case)
+
+    monkeypatch.setattr(module, "measure", measured)
+    case = Case(cpus=2, seconds=0.1, policy=Shootdown())
+    kept = module.calmest(case, 2, lambda done, seconds: None)
+    assert [share for share, _ in kept] == [0, 0.005]
+    assert rounds == [0, 1, 2, 3]
+    monkeypatch.setattr(module, "waited_ns", lambda: 50_000_000)
+    assert [share for share, _ in module.calmest(case, 2, lambda done, seconds: None)] == [0.25, 0.25]
+    assert len(rounds) == 4 + 6
+    monkeypatch.setattr(module, "waited_ns", lambda: None)
+    assert [share for share, _ in module.calmest(case, 2, lambda done, seconds: None)] == [None, None]
 
 
 def test_every_policy_and_workload_is_there():
