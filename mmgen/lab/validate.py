@@ -216,5 +216,6 @@ def text(found: Validation) -> str:
     lines += ["", "costs: " + ", ".join(f"{name} {ns:,}" for name, ns in dataclasses.asdict(found.costs).items()) + " ns",
               f"{many - len(found.beyond)} of {many} figures that are compared agree within {100 * WITHIN:.0f} %"]
     if found.waited is not None:
-        lines.append(f"the real machine's CPUs waited for their cores {100 * found.waited:.1f} % of the time, at most")
+        lines.append(f"the real machine's CPUs waited for their cores {100 * found.waited:.1f} % of the time, at most"
+                     f"{': other work runs there, and what differs may be its doing' if found.waited > CALM else ''}")
     return "\n".join(lines)
