@@ -1,7 +1,10 @@
 """Virtual and real machine beside each other: what counts as agreeing, that what does not is said, and, long, that they agree."""
 import dataclasses
 import json
+import re
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from mmgen.lab import Case, Costs, Generation, Load, Shootdown, simulate, validate
@@ -144,12 +147,24 @@ def test_the_command(tmp_path, two_cores):
         assert (out.returncode, len(out.stderr.splitlines())) == (2, 1)
 
 
+@pytest.mark.once
+def test_the_page_says_what_its_commands_give():
+    page = (Path(__file__).parents[1] / "docs" / "validation.md").read_text()
+    switches, compiles = (shlex.split(line)[1:] for line in re.findall(r"^    (mmgen lab simulate .*)$", page, re.MULTILINE))
+    r = json.loads(mmgen(*switches, "--json", "-").stdout)
+    assert f"{r['switches_per_s'] / 1e6:.2f} M (calibrated)" in page
+    counts = [json.loads(mmgen(*compiles, *more, "--json", "-").stdout) for more in ([], ["--trim"])]
+    rows = [re.split(r" *\| *", line)[2:5] for line in page.splitlines() if line.startswith("| `shootdown")]
+    assert [row[1] for row in rows] == [f"{r['ipis']:,}" for r in counts]
+    assert counts[1]["ipis"] < 314 < counts[0]["ipis"]
+
+
 @pytest.mark.long
 @pytest.mark.unsanitized("it compares times")
 def test_virtual_and_real_agree(two_cores):
     """The machine may be shared: of three tries, one whole one."""
     for _ in range(3):
-        found = validate(rounds=5)
+        found = validate(rounds=5, seconds=2)
         if not found.beyond:
             break
     assert not found.beyond, text(found)

@@ -48,7 +48,8 @@ EVERY = (Refcount(), Shootdown(), Generation("hang"), Generation("drop"), Genera
 WORKLOADS = (
     Workload("exits", 1000, Load(switch_us=100, idle=0.3, idle_us=100, exits=0.1, migrate=0.3), EVERY),
     Workload("idle threads", 1000, Load(kind="threads", mms=1, switch_us=50, idle=1, idle_us=50, waiters=1), EVERY),
-    Workload("kernel threads", 250, Load(switch_us=300, idle=0.1, idle_us=20_000, kthread=0.1, kthread_us=3000, exits=0.05, migrate=0.2,
+    # Idle spells short and few enough that two runs of the virtual machine, too, agree: long ones are a matter of chance within a second.
+    Workload("kernel threads", 250, Load(switch_us=300, idle=0.03, idle_us=4000, kthread=0.1, kthread_us=1500, exits=0.05, migrate=0.2,
                                          waiters=2), EVERY),
 )
 
@@ -216,5 +217,6 @@ def text(found: Validation) -> str:
     lines += ["", "costs: " + ", ".join(f"{name} {ns:,}" for name, ns in dataclasses.asdict(found.costs).items()) + " ns",
               f"{many - len(found.beyond)} of {many} figures that are compared agree within {100 * WITHIN:.0f} %"]
     if found.waited is not None:
-        lines.append(f"the real machine's CPUs waited for their cores {100 * found.waited:.1f} % of the time, at most")
+        lines.append(f"the real machine's CPUs waited for their cores {100 * found.waited:.1f} % of the time, at most"
+                     f"{': other work runs there, and what differs may be its doing' if found.waited > CALM else ''}")
     return "\n".join(lines)
