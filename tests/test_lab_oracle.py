@@ -2,6 +2,7 @@
 import dataclasses
 
 import pytest
+from conftest import SANITIZER
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,9 @@ from lab_oracle import Oracle
 from mmgen._latency import Latency
 from mmgen.lab import Case, Costs, Generation, Load, Refcount, Shootdown, simulate
 from mmgen.lab.simulate import run
+
+# No Python in what they look at, nor a second thread.
+pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
 
 SHARES = st.sampled_from([0.0, 0.0, 0.1, 0.5])
 SOUND = st.one_of(

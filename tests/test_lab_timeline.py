@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from conftest import SANITIZER
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,9 @@ from lab_oracle import Oracle
 from mmgen.lab import Generation, Load, Shootdown, simulate
 from mmgen.lab import timeline as timelines
 from test_lab_oracle import SOUND, cases
+
+# No Python in what they look at, nor a second thread.
+pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
 
 
 @examples(150)

@@ -102,17 +102,17 @@ def against_cpus(rows: Rows, figure: str = "switches_per_s") -> Figure:
         if value is not None:
             by_policy.setdefault(name_of(row["case"]["policy"]), {}).setdefault(row["case"]["cpus"], []).append(float(value))
     drawing, axes = new()
-    least = 1.0
+    least, zero = 1.0, False
     for number, (name, found) in enumerate(by_policy.items()):
         cpus = sorted(found)
         middle = [float(np.median(found[n])) for n in cpus]
-        least = min([least, *(value for value in middle if value > 0)])
+        least, zero = min([least, *(value for value in middle if value > 0)]), zero or 0 in middle
         axes.plot(cpus, middle, label=name, **style(number))
         several = [n for n in cpus if len(found[n]) > 1]
         if several:
             axes.vlines(several, [min(found[n]) for n in several], [max(found[n]) for n in several], color="black", linewidth=0.8)
     axes.set_xscale("log", base=2)
-    if any(0 in line.get_ydata() for line in axes.lines):
+    if zero:
         axes.set_yscale("symlog", linthresh=least)      # 0 is a value like others: no IPIs, nothing held
         axes.set_ylim(bottom=0)
     else:
