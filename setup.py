@@ -33,13 +33,16 @@ PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_latency", "_cookie", 
            "_machine", "_arrivals")
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
 TORTURE = ("_pipe", "_reader", "_updater")
+LAB = ("_wheel", "_timeline", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts",
+       "_real", "_calibrate")
 
 setup(
     ext_modules=cythonize(
         [
             Extension(f"mmgen.{name}".replace("/", "."), [f"mmgen/{name}.pyx"], include_dirs=["mmgen", "mmgen/check"],
                       depends=["setup.py", "mmgen/_sleep.h", "mmgen/check/_coroutine.h"], extra_compile_args=flags, extra_link_args=links)
-            for name in (*PACKAGE, *(f"check/{name}" for name in CHECK), *(f"torture/{name}" for name in TORTURE))
+            for name in (*PACKAGE, *(f"check/{name}" for name in CHECK), *(f"torture/{name}" for name in TORTURE),
+                         *(f"lab/{name}" for name in LAB))
         ],
         compiler_directives=directives,
     ),

@@ -11,10 +11,11 @@ cdef enum:
 cdef struct mm_control:
     pthread_mutex_t lock                # the control lock
     uint64_t nr_waits                   # written under the lock, as what follows up to sleepers
+    uint32_t online                     # as in pending, whose line the ticks write
+    uint32_t hint                       # where to look first for a CPU that is offline
     uint64_t expedite                   # who waits for a generation up to this one wants holdouts kicked at once
     uint64_t kicked                     # the last generation whose holdouts were
     uint32_t max_cpus                   # how many the block has room for
-    uint32_t hint                       # where to look first for a CPU that is offline
     void *block                         # what to free
     atomic_u32 sleepers                 # threads in mm_gen_wait_for that are about to sleep, or do
     atomic_u32 state                    # MM_OPEN, MM_CLOSED, MM_DRIVERLESS

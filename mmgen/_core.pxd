@@ -40,7 +40,8 @@ cdef struct mm_gen:                 # four lines of 64 bytes; a domain's mm_cpu[
     void (*kick)(void *arg, mm_gen *g) noexcept nogil   # NULL, or makes the CPUs that owe (mm_gen_owes) switch and tick
     void *kick_arg
     mm_trace *trace                 # NULL: no events are kept
-    uint64_t pad0[3]
+    atomic_u64 idled                # nonzero: some CPU has been idle, at some time
+    uint64_t pad0[2]
     atomic_u64 generation           # how often every CPU has switched
     uint64_t pad1[7]
     atomic_u64 goal                 # the highest generation that anyone waits for

@@ -103,7 +103,7 @@ cdef bint mm_gen_tick_wanted(mm_gen *g, uint32_t cpu, uint64_t gen) noexcept nog
     # generation and asks for one more, or this CPU's sections from here on see what was unpublished (litmus: tick-fence).
     fence(memory_order_seq_cst)
     # Acq_rel, pairs with those of whoever else pays: the last has seen all the others' uses, and open_next hands them on
-    # (litmus: tick-decrement). After the fence acquire would do.
+    # (litmus: tick-decrement, wake-look). After the fence acquire would do.
     cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)
     note(g, cpu, MM_TRACE_COUNT, gen)
     if <uint32_t>was != 1:
@@ -134,7 +134,7 @@ cdef void hold(mm_gen *g) noexcept nogil:
 # True: it was the last debt, and the next generation is open.
 cdef bint release(mm_gen *g) noexcept nogil:
     cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed)       # held still, so it stands
-    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)  # as the tick's (litmus: hold-release)
+    cdef uint64_t was = fetch_sub_u64(&g.pending, 1, memory_order_acq_rel)  # (litmus: hold-release, wake-look)
     if <uint32_t>was != 1:
         return False
     open_next(g, gen, was)
@@ -151,6 +151,10 @@ cdef inline bint waited_for(mm_gen *g) noexcept nogil:
 
 cdef bint any_idle(mm_gen *g) noexcept nogil:
     cdef uint32_t cpu
+    # Most domains never idle, and a mode is on the line that its CPU writes at every switch. Set before the first mode that is IDLE, so
+    # who must see that sees this (litmus: idle-flag, wake-look).
+    if load_u64(&g.idled, memory_order_relaxed) == 0:
+        return False
     for cpu in range(load_u32(&g.nr_cpus, memory_order_relaxed)):
         if load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) == MM_IDLE:
             return True
@@ -165,7 +169,8 @@ cdef bint credit_idle(mm_gen *g) noexcept nogil:
     cdef bint opened = False
     while True:
         # Between raising goal (or opening) and the first load of a mode. Pairs with the fence of mm_gen_idle_enter, between
-        # its store of the mode and its load of goal: either this sees the idle CPU or that CPU sees the goal (litmus: idle-fence).
+        # its store of the mode and its load of goal: either this sees the idle CPU or that CPU sees the goal (litmus: idle-fence,
+        # idle-flag).
         fence(memory_order_seq_cst)
         if not waited_for(g) or not any_idle(g):
             return opened
@@ -237,9 +242,14 @@ cdef void mm_gen_announce(mm_gen *g) noexcept nogil:
 
 
 cdef void mm_gen_wake(mm_gen *g) noexcept nogil:
-    pthread_mutex_lock(&control_of(g).lock)
-    credit_idle(g)
-    pthread_mutex_unlock(&control_of(g).lock)
+    # Without the lock: whom must this see, that has opened a generation? After a CPU has stored IDLE and somebody waits, a hold follows,
+    # its own wake's or the waiter's. One that was released before this generation opened came before the payment that opened it, so the
+    # mode is seen, and the flag (litmus: wake-look); one that comes later credits the CPU in this generation itself. Who is PROXIED is
+    # being credited under such a later one: a put-back comes before its hold's release.
+    if any_idle(g):
+        pthread_mutex_lock(&control_of(g).lock)
+        credit_idle(g)
+        pthread_mutex_unlock(&control_of(g).lock)
     mm_gen_announce(g)
 
 
@@ -263,7 +273,7 @@ cdef uint64_t mm_gen_begin(mm_gen *g, bint *opened) noexcept nogil:
     control_of(g).nr_waits += 1
     # Acquire, pairs with open_next's release; relaxed would do, after the fence (litmus: wait-fence).
     gen = load_u64(&g.generation, memory_order_acquire)
-    if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT == 0:     # nobody holds anything: over already
+    if control_of(g).online == 0:       # nobody holds anything: over already
         pthread_mutex_unlock(&control_of(g).lock)
         return gen
     goal = load_u64(&g.goal, memory_order_relaxed)
@@ -346,12 +356,14 @@ cdef int mm_gen_idle_enter(mm_gen *g, uint32_t cpu) noexcept nogil:
     if load_u32(&c.mode, memory_order_relaxed) != MM_RUNNING:
         return wrong_mode(g)
     mm_switch(g, cpu)
+    if load_u64(&g.idled, memory_order_relaxed) == 0:
+        store_u64(&g.idled, 1, memory_order_relaxed)        # before the fence below, whoever stored it (litmus: idle-flag)
     # Release, pairs with the proxy's acquire in credit_idle (litmus: claim, proxy-decrement). Compared, since mm_gen_close may have
     # come between.
     if not cas_u32(&c.mode, &running, MM_IDLE, memory_order_release, memory_order_relaxed):
         return wrong_mode(g)
     note(g, cpu, MM_TRACE_IDLE_ENTER, 0)
-    fence(memory_order_seq_cst)                             # pairs with credit_idle's (litmus: idle-fence)
+    fence(memory_order_seq_cst)                             # pairs with credit_idle's (litmus: idle-fence, idle-flag)
     if waited_for(g):
         mm_gen_wake(g)
     return 0
@@ -388,6 +400,7 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
     # One CPU less, and its debt with it: acq_rel as the tick's, for what it used before. The hold keeps complete above 0; giving it
     # back hands on the same, so relaxed would do (litmus: offline-debt).
     was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)
+    control_of(g).online -= 1
     store_u32(&c.mode, MM_OFFLINE, memory_order_relaxed)                    # read under the lock, which orders it
     if was >> MM_ONLINE_SHIFT == 1:        # it was the last: nobody is left to wait for, and nobody ticks
         goal = load_u64(&g.goal, memory_order_relaxed)
@@ -414,7 +427,7 @@ cdef int mm_gen_offline(mm_gen *g, uint32_t cpu) noexcept nogil:
 cdef void bring_up(mm_gen *g, uint32_t cpu) noexcept nogil:
     cdef mm_cpu *c = mm_cpu_of(g, cpu)
     cdef uint64_t parity, nr
-    if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT:
+    if control_of(g).online:
         hold(g)
         # Acq_rel as the hold's, pairs with open_next's release of pending; after the hold relaxed would do (litmus: open-pending).
         fetch_add_u64(&g.pending, ONE_ONLINE, memory_order_acq_rel)         # and the hold is now this CPU's debt
@@ -423,6 +436,7 @@ cdef void bring_up(mm_gen *g, uint32_t cpu) noexcept nogil:
         parity = load_u64(&g.generation, memory_order_relaxed) & 1
         # Relaxed would do: others come to read it by the lock (litmus: online-lock).
         store_u64(&g.pending, ONE_ONLINE | parity << MM_PARITY_SHIFT | 1, memory_order_release)
+    control_of(g).online += 1
     nr = load_u64(&c.nr_mm_switches, memory_order_relaxed)
     store_u64(&c.mm_switches[parity], nr - 1, memory_order_relaxed)
     store_u64(&c.mm_switches[parity ^ 1], nr, memory_order_relaxed)
@@ -461,7 +475,7 @@ cdef int mm_gen_register(mm_gen *g) noexcept nogil:
                 break
         if found < 0 and nr < control.max_cpus:
             found = nr
-            store_u32(&g.nr_cpus, nr + 1, memory_order_relaxed)             # read under the lock, where it matters
+            store_u32(&g.nr_cpus, nr + 1, memory_order_relaxed)             # any_idle: as the modes
     if found >= 0:
         control.hint = found + 1
         bring_up(g, found)

@@ -214,6 +214,7 @@ cdef void mm_snapshot_load(mm_gen *g, const uint8_t *state) noexcept nogil:
     g.patience = low(state, PATIENCE)
     control.hint = high(state, PATIENCE)
     control.nr_waits = get(state, NR_WAITS)
+    control.online = get(state, PENDING) >> MM_ONLINE_SHIFT
     control.expedite = get(state, EXPEDITE)
     control.kicked = get(state, KICKED)
     store_u64(&control.impatient, get(state, IMPATIENT), memory_order_relaxed)
@@ -226,6 +227,8 @@ cdef void mm_snapshot_load(mm_gen *g, const uint8_t *state) noexcept nogil:
         store_u64(&c.mm_switches[0], get(state, at + 1), memory_order_relaxed)
         store_u64(&c.mm_switches[1], get(state, at + 2), memory_order_relaxed)
         store_u32(&c.mode, low(state, at + 3), memory_order_relaxed)
+        if low(state, at + 3) == MM_IDLE:
+            store_u64(&g.idled, 1, memory_order_relaxed)
         c.ticked = high(state, at + 3)
         store_u64(&c.nr_opened, get(state, at + 4), memory_order_relaxed)
         store_u64(&c.nr_ticks, get(state, at + 5), memory_order_relaxed)

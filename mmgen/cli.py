@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import mmgen
 from mmgen import mmtrace, torture
+from mmgen.cli_lab import add_calibrate, add_lab
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -72,6 +73,8 @@ def command() -> argparse.ArgumentParser:
     add_run(commands)
     add_check(commands)
     add_torture(commands)
+    add_lab(commands)
+    add_calibrate(commands)
     return parser
 
 

@@ -207,9 +207,10 @@ byte proxies[NCPUS];
 #define CLAIMABLE (cpu[k].mode == IDLE)
 #endif
 
-/* The look before the hold and the look within; the lock keeps goal still, so a look is a load of generation. */
+/* The look before the hold and the look within; the lock keeps goal still, so a look is a load of generation. The flag `idled` is no step:
+ * it is set before any mode is IDLE, so a look that finds it clear ends as one that loads all modes at that moment. */
 /* models _core.pyx:waited_for sha256:b8892607ff34 */
-/* models _core.pyx:any_idle sha256:6c19952eb359 */
+/* models _core.pyx:any_idle sha256:f8db1e962381 */
 /* models _core.pyx:credit_idle sha256:7e9984491586 */
 #ifdef CREDITS_FOREVER                  /* BROKEN: goes on while a CPU is idle, whether or not anybody waits */
 #define WAITED_FOR true
@@ -317,7 +318,7 @@ ticks:
 #endif
 
 /* The mode is stored: load goal, load generation. */
-/* models _core.pyx:mm_gen_idle_enter sha256:caa10118e45b */
+/* models _core.pyx:mm_gen_idle_enter sha256:f5b83644acbe */
 /* models _core.pyx:mm_gen_idle_exit sha256:b856515b7064 */
 idles:
 #ifdef NO_LOOK_AFTER_IDLE               /* BROKEN: does not ask whether somebody began to wait before it idled */
@@ -332,10 +333,15 @@ idles:
 	:: d_step { seen_ahead[me] > 0 -> seen_ahead[me] = 0 }
 	fi;
 
-/* models _core.pyx:mm_gen_wake sha256:bc22a3729cfd */
+/* models _core.pyx:mm_gen_wake sha256:7316874af439 */
 /* models _core.pyx:mm_gen_announce sha256:95c1fba4d333 */
 wake:
-#ifndef TWO_PROXIES
+#ifndef TWO_PROXIES                     /* the look without the lock */
+	do
+	:: d_step { cpu[k].mode != IDLE && k < NCPUS - 1 -> k++ }
+	:: d_step { cpu[k].mode != IDLE && k == NCPUS - 1 -> k = 0 } -> goto rouses
+	:: d_step { cpu[k].mode == IDLE -> k = 0 } -> break
+	od;
 	acquire();
 #endif
 credits:
@@ -349,7 +355,7 @@ rouses:
 	wake_sleepers();
 	goto main;
 
-/* models _core.pyx:mm_gen_offline sha256:b659eb11952c */
+/* models _core.pyx:mm_gen_offline sha256:bf369d934fc0 */
 leaves:
 	hold();
 	if
@@ -381,7 +387,7 @@ leaves:
 /* Into a domain that has others online; the first to come is above. */
 /* models _core.pyx:mm_gen_online sha256:7480cce313ae */
 /* models _core.pyx:mm_gen_register sha256:be15d4eefe32 */
-/* models _core.pyx:bring_up sha256:258cdd565283 */
+/* models _core.pyx:bring_up sha256:0660c671008d */
 arrives:
 	hold();
 	d_step { AT_REST -> was_tagged = 0; age[me] = 1;
@@ -401,7 +407,7 @@ active [NWAITERS] proctype Waiter() {
 	bit was_tagged;
 	bit opened;
 /* models _core.pyx:mm_gen_start_poll sha256:7db390d273cf */
-/* models _core.pyx:mm_gen_begin sha256:6bdec7ba3921 */
+/* models _core.pyx:mm_gen_begin sha256:f40e155bc6e9 */
 end_main:
 main:
 #ifdef ONLINE_READ_EARLY                /* BROKEN: asks before it has the lock whether anyone is online, and not again */

@@ -1,6 +1,6 @@
 """Runs the model: `python spec/run.py [--long] [--broken [NAME ...]] [--stamp]`. Needs spin and a C compiler.
 
-Without an option: the short configurations, each to closure. --long: those that take minutes as well (8 GB). --broken: the broken
+Without an option: the short configurations, each to closure. --long: those that take minutes as well (more than 8 GB). --broken: the broken
 variants, each of which must be refuted. --stamp: writes into the model the hashes of the functions it was written from - after
 reading both again, not instead. Exit status: 0, all is as it should be; 1, something is not; 2, it could not be run.
 """
@@ -23,7 +23,7 @@ STAMP = re.compile(r"/\* models (\S+):(\w+) sha256:([0-9a-f]{12}) \*/")
 @dataclasses.dataclass(frozen=True)
 class Config:
     defines: tuple[str, ...]
-    depth: int = 1_000_000          # pan -m: 1.5 times the deepest path of the short ones (README)
+    depth: int = 3_000_000          # pan -m: more than the deepest path of the short ones
     hash_bits: int = 22             # pan -w
     shortest: bool = False          # breadth first: the first error has the shortest trail
 
@@ -47,7 +47,7 @@ class Result:
         return f"{self.config.name:<62} {self.states:>12,} states {self.seconds:7.1f} s {self.megabytes:6.0f} MB  {verdict}"
 
 
-def config(ncpus: int, nwaiters: int, *more: str, depth: int = 1_000_000, hash_bits: int = 22) -> Config:
+def config(ncpus: int, nwaiters: int, *more: str, depth: int = 3_000_000, hash_bits: int = 22) -> Config:
     return Config((f"NCPUS={ncpus}", f"NWAITERS={nwaiters}", *more), depth, hash_bits)
 
 

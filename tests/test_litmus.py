@@ -180,7 +180,7 @@ def test_every_test_is_named_by_an_order():
     ("_core.pyx", "unpublished (litmus: tick-fence).", "unpublished.", "an order in mm_gen_tick_wanted names no"),
     ("_core.pyx", "(litmus: sleep-fence)", "(litmus: sleep-fences)", "mm_gen_wake_sleepers names sleep-fences, and there is no such"),
     ("_core.pxd", "(litmus: tick-goal)", "(litmus: tick-goal-weakened)", "mm_gen_tick names tick-goal-weakened, and there is no such"),
-    ("_core.pyx", "(litmus: hold-release)", "(litmus: online)", "release names online, which does not name release"),
+    ("_core.pyx", "(litmus: hold-release, wake-look)", "(litmus: online)", "release names online, which does not name release"),
     ("_core.pyx", "    g.kick(g.kick_arg, g)", "    fence(memory_order_seq_cst)\n            g.kick(g.kick_arg, g)",
      "an order in kick_holdouts names no"),
     ("_core.pyx", "nr_ticks, memory_order_relaxed)\n    if c.ticked", "nr_ticks, memory_order_acquire)\n    if c.ticked",

@@ -223,6 +223,21 @@ def test_a_kick_that_is_new_comes_in_the_generation_in_which_a_patience_ran_out(
     assert not twin.tick(0)
 
 
+def test_a_restored_domain_knows_that_a_cpu_idles():
+    gen = mmgen.MmGen(2)
+    for cpu in (0, 1):
+        gen.cpu(cpu).idle_enter()
+    assert mmgen.MmGen.restore(gen.snapshot()).wait(10)
+
+
+def test_a_restored_domain_knows_how_many_are_online():
+    gen = mmgen.MmGen(2)
+    gen.cpu(1).offline()
+    assert not mmgen.MmGen.restore(gen.snapshot()).wait(0)
+    gen.cpu(0).offline()
+    assert mmgen.MmGen.restore(gen.snapshot()).wait(0)
+
+
 # ---- what is refused
 
 def test_pending_callbacks():

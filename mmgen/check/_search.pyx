@@ -33,6 +33,7 @@ HARMS = ("", "a wait returned early: a CPU that was in a section when it began h
          "complete went below 0",
          "complete is not the CPUs that owe, and the holds",
          "the parity in pending is not generation's, and nobody is opening",
+         "the number online is not pending's, and the lock is free",
          "a CPU's counters are touched by another thread without a claim, or by the CPU while it idles",
          "a callback that neither ran nor was given back",
          "a barrier returned before what was deferred before it had run",
@@ -402,7 +403,8 @@ cdef str name_of(void *word):
     g = world.g
     for name, address in (("generation", <size_t>&g.generation), ("goal", <size_t>&g.goal), ("pending", <size_t>&g.pending),
                           ("nr_cpus", <size_t>&g.nr_cpus), ("the control lock", <size_t>&control_of(g).lock),
-                          ("sleepers", <size_t>&control_of(g).sleepers), ("state", <size_t>&control_of(g).state),
+                          ("idled", <size_t>&g.idled), ("sleepers", <size_t>&control_of(g).sleepers),
+                          ("state", <size_t>&control_of(g).state),
                           ("impatient", <size_t>&control_of(g).impatient), ("the queue lock", <size_t>&control_of(g).queue_lock),
                           ("nr_deferred", <size_t>&control_of(g).nr_deferred), ("nr_run", <size_t>&control_of(g).nr_run),
                           ("barriers", <size_t>&control_of(g).barriers), ("running", <size_t>&control_of(g).running),

@@ -12,7 +12,7 @@ cdef enum:                              # operations; names in _search.pyx
     NR_OPS
 
 cdef enum:                              # what went wrong; texts in _search.pyx
-    MM_FINE, MM_EARLY, MM_STALE, MM_HANGS, MM_STUCK, MM_ENDLESS, MM_UNDERFLOW, MM_COMPLETE, MM_PARITY, MM_FOREIGN, MM_LOST,
+    MM_FINE, MM_EARLY, MM_STALE, MM_HANGS, MM_STUCK, MM_ENDLESS, MM_UNDERFLOW, MM_COMPLETE, MM_PARITY, MM_ONLINE, MM_FOREIGN, MM_LOST,
     MM_BARRED, MM_REFUSED, MM_HELD, MM_REVIVED, MM_VOID
 
 cdef struct mm_ghost:                   # what the code does not keep, and the checks need; with memory and stacks, the whole state

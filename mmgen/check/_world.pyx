@@ -409,6 +409,8 @@ cdef void check_books() noexcept nogil:
         world.ghost.harm = MM_COMPLETE
     elif (parity ^ mm_peek(&world.g.generation, 8)) & 1 and not opening:
         world.ghost.harm = MM_PARITY
+    elif control_of(world.g).online != pending >> MM_ONLINE_SHIFT and mm_peek(&control_of(world.g).lock, 4) == 0:
+        world.ghost.harm = MM_ONLINE
 
 
 # ---- a fair schedule ------------------------------------------------------------------------------------------------------------
@@ -636,6 +638,7 @@ cdef uint64_t hash_domain() noexcept nogil:
     cdef uint64_t hash = mix(0, mm_peek(&g.generation, 8))
     hash = mix(hash, mm_peek(&g.goal, 8))
     hash = mix(hash, mm_peek(&g.pending, 8))
+    hash = mix(hash, <uint64_t>control_of(g).online << 32 | mm_peek(&g.idled, 8))
     hash = mix(hash, mm_peek(&control_of(g).lock, 4) << 32 | mm_peek(&control_of(g).sleepers, 4))
     if g.kick is not NULL:
         hash = mix(mix(mix(hash, control_of(g).expedite), control_of(g).kicked), mm_peek(&control_of(g).impatient, 8))

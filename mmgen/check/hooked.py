@@ -44,7 +44,7 @@ if not waited_for(g):
     release(g)
     return opened"""
 NOBODY = """\
-if load_u64(&g.pending, memory_order_relaxed) >> MM_ONLINE_SHIFT == 0:
+if control_of(g).online == 0:
     pthread_mutex_unlock(&control_of(g).lock)
     return gen"""
 DEPARTURE = "was = fetch_sub_u64(&g.pending, ONE_ONLINE + owes(c, gen), memory_order_acq_rel)"
@@ -52,13 +52,15 @@ GOAL = "goal = load_u64(&g.goal, memory_order_relaxed)"
 LOCK = "pthread_mutex_lock(&control_of(g).lock)"
 UNLOCK = "pthread_mutex_unlock(&control_of(g).lock)"
 FENCE = "fence(memory_order_seq_cst)"
+LOOK = f"if any_idle(g):\n    {LOCK}\n    credit_idle(g)\n    {UNLOCK}"
+FLAG = "if load_u64(&g.idled, memory_order_relaxed) == 0:\n    store_u64(&g.idled, 1, memory_order_relaxed)"
 
 # Of two that touch the same lines, the one that takes in more of them comes first.
 EDITS: dict[str, list[Edit]] = {
     "one-short-on-demand": [Edit("mm_gen_begin", "target = gen + 2", "target = gen + 1")],
     "one-short-joining": [Edit("mm_gen_begin", "target = gen + 3", "target = gen + 2")],
     "no-idle-scan": [Edit("mm_gen_begin", "opened[0] = credit_idle(g)", "pass")],
-    "no-credit-in-wake": [Edit("mm_gen_wake", f"{LOCK}\ncredit_idle(g)\n{UNLOCK}", "pass")],
+    "no-credit-in-wake": [Edit("mm_gen_wake", LOOK, "pass")],
     "no-look-after-idle": [Edit("mm_gen_idle_enter", "if waited_for(g):\n    mm_gen_wake(g)", "pass")],
     "no-wake": [Edit("mm_gen_tick_wanted", "note(g, cpu, MM_TRACE_OPEN, gen + 1)\nreturn True", "return False")],
     "parity-from-generation": [
@@ -143,6 +145,9 @@ EDITS: dict[str, list[Edit]] = {
              "    return wrong_mode(g)", "store_u32(&c.mode, MM_IDLE, memory_order_release)")],
     "no-wait-fence": [Edit("mm_gen_begin", FENCE, "pass")],
     "no-scan-fence": [Edit("credit_idle", FENCE, "pass")],
+    "no-wake-fence": [Edit("mm_gen_wake_sleepers", FENCE, "pass")],
+    "no-idle-flag": [Edit("mm_gen_idle_enter", FLAG, "pass")],
+    "idle-flag-late": [Edit("mm_gen_idle_enter", FLAG, "pass"), Edit("mm_gen_idle_enter", FENCE, f"{FENCE}\n{FLAG}")],
 }
 VARIANTS = list(EDITS)              # a variant's number is its place here, from 1
 

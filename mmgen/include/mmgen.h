@@ -53,7 +53,8 @@ struct mm_gen {                             /* 256 bytes; its mm_cpu[nr_cpus] fo
 #if UINTPTR_MAX == 0xffffffff
     uint32_t pad_pointers[3];
 #endif
-    uint64_t pad0[3];
+    MMGEN_ATOMIC(uint64_t) idled;
+    uint64_t pad0[2];
     MMGEN_ATOMIC(uint64_t) generation;
     uint64_t pad1[7];
     MMGEN_ATOMIC(uint64_t) goal;

@@ -1,0 +1,1 @@
+# _account has nothing for Python: its functions are for cimport (_account.pxd).

@@ -1,0 +1,1 @@
+# _events has nothing for Python: its functions are for cimport (_events.pxd).

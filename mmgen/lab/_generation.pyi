@@ -1,0 +1,1 @@
+# _generation has nothing for Python: its functions are for cimport (_generation.pxd).

@@ -1,0 +1,1 @@
+# _interrupts has nothing for Python: its functions are for cimport (_interrupts.pxd).

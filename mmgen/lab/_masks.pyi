@@ -1,0 +1,1 @@
+# _masks has nothing for Python: its functions are for cimport (_masks.pxd).

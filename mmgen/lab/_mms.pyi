@@ -1,0 +1,1 @@
+# _mms has nothing for Python: its functions are for cimport (_mms.pxd).

@@ -1,0 +1,1 @@
+# _refcount has nothing for Python: its functions are for cimport (_refcount.pxd).

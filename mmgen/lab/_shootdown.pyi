@@ -1,0 +1,1 @@
+# _shootdown has nothing for Python: its functions are for cimport (_shootdown.pxd).

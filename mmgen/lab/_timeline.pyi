@@ -1,0 +1,1 @@
+# _timeline has nothing for Python: its functions are for cimport (_timeline.pxd).

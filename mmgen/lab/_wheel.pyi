@@ -1,0 +1,1 @@
+# _wheel has nothing for Python: its functions are for cimport (_wheel.pxd).
