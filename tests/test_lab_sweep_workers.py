@@ -162,3 +162,28 @@ def test_after_ctrl_c_the_cluster_is_free(tmp_path, cluster):
         assert not any(client.processing().values())
         assert sweep(GRID, tmp_path / "t.jsonl", client.get_executor(pure=False)).ran == 6
     assert len(read(tmp_path / "s.jsonl")) == 1
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("executor", ["get_executor", "itself"])
+def test_a_cluster_that_is_gone(tmp_path, python, executor):
+    """Its futures never end; the sweep does."""
+    if not find_spec("distributed"):
+        pytest.skip("distributed is not installed")
+    lines = script(python, f"""
+import distributed, logging
+from mmgen.lab import Grid, read, sweep
+logging.disable()
+def show(done, so_far):
+    if so_far.ran >= 3 and cluster.status.name == "running":
+        cluster.close()
+if __name__ == "__main__":
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    client = distributed.Client(cluster.scheduler_address, timeout=3)
+    executor = client if {executor!r} == "itself" else client.get_executor(pure=False)
+    s = sweep(Grid(cpus=64, seconds=0.3, seed=range(30)), "s.jsonl", executor, at_once=4, show=show)
+    print(3 <= s.ran < 30, s.ran + len(s.failed) < 30, len(read("s.jsonl")) == s.ran, s.stopped)
+""")
+    assert lines[-1].startswith("True True True ")
+    assert not lines[-1].endswith("None")

@@ -138,9 +138,17 @@ class Sweep:
             self.fill()
             if not self.under_way and not self.again:
                 return
-            self.keep(self.wait())
+            if not self.keep(self.wait()) and self.gone():
+                self.keep([future for future in self.under_way if future.done()])
+                self.stop(ConnectionError("the cluster is gone"))
+                return
             size = len(self.cases) if isinstance(self.cases, Sized) else 0
             self.show(min((self.looked - len(self.under_way) - len(self.again)) / size, 1.0) if size else 0.0, self.swept())
+
+    def gone(self) -> bool:
+        """Whether the executor is a Dask client that has lost its cluster for good: its futures would never end."""
+        client = getattr(self.executor, "_client", self.executor)       # of client.get_executor()
+        return getattr(client, "status", None) == "closed"
 
     def fill(self) -> None:
         """Give the executor what it may have, until something has ended."""
@@ -183,8 +191,8 @@ class Sweep:
         except queue.Empty:
             return found
 
-    def keep(self, futures: list[Any]) -> None:
-        """Into the file with what they have come to; and off the list."""
+    def keep(self, futures: list[Any]) -> bool:
+        """Into the file with what they have come to; and off the list. Whether there were any."""
         alone = len(self.under_way) == 1
         good: list[Result] = []
         bad: list[tuple[Case, BaseException]] = []
@@ -207,6 +215,7 @@ class Sweep:
             self.deaths = None
         if dead:
             self.bury(dead, alone)
+        return bool(futures)
 
     def bury(self, dead: list[tuple[Case, BaseException]], alone: bool) -> None:
         """Workers have died: all that they had in hand is tried again, alone; who was alone has failed."""
@@ -226,7 +235,7 @@ class Sweep:
         over.add(self.name)
         good = []
         for future, case in list(self.under_way.items()):
-            if not future.cancel() and future.done():
+            if future.done() or (not future.cancel() and future.done()):
                 try:
                     good.append(checked(future.result(), case))
                 except BaseException:                   # it failed, or an executor's own interrupt: it is run again next time
