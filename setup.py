@@ -34,7 +34,7 @@ PACKAGE = ("_trace", "_core", "_lifetime", "_callbacks", "_latency", "_cookie", 
 CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_search")
 TORTURE = ("_pipe", "_reader", "_updater")
 LAB = ("_wheel", "_timeline", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts",
-       "_real", "_calibrate")
+       "_real", "_calibrate", "replay/_steps", "replay/_recorded", "replay/_waits")
 
 setup(
     ext_modules=cythonize(

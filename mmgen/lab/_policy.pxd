@@ -25,8 +25,8 @@ cdef struct lab_cpu:                # 32 bytes
 cdef struct lab_policy:
     # From a task with mm `prev` to one with mm `next`; NO_MM: a kernel thread, or the idle task. The policy calls machine.use().
     void (*context_switch)(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t next) noexcept nogil
-    # The last task of mm exits. On a CPU that uses mm that task is its own, and a kernel thread from here on. The policy frees mm when
-    # nobody uses it any more: machine.free_mm().
+    # The last task of mm exits: the CPU's own, if that has mm; then it is a kernel thread from here on. The policy frees mm when nobody
+    # uses it any more: machine.free_mm().
     void (*exit_mmap)(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil
     void (*tick)(lab_machine *m, uint32_t cpu) noexcept nogil
     # The idle task is on, and the tick stops; the tick is back, and the idle task about to be switched away from.

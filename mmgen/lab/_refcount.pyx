@@ -25,7 +25,7 @@ cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t n
 
 
 cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
-    if cpu_of(m, cpu).active_mm == mm:
+    if cpu_of(m, cpu).mm == mm:
         m.count(m, cpu, mm, 1)                  # exit_mm: the exiting task goes on as a kernel thread
     mmdrop(m, cpu, mm)
 

@@ -1,7 +1,7 @@
 # The virtual machine: what there is of it at a moment of virtual time.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from mmgen._latency cimport mm_latency
+from mmgen._latency cimport Latency, mm_latency
 from mmgen.lab._bitgen cimport bitgen_t
 from mmgen.lab._cpumask cimport lab_mask
 from mmgen.lab._policy cimport lab_machine
@@ -76,3 +76,11 @@ cdef struct virtual:
     lab_timeline *timeline          # NULL: nobody asked for one
     uint32_t bad_mm, bad_cpu        # the first use after free
     int64_t bad_time
+
+# A virtual machine as Python sees it: what all of them tell. A subclass has its events, and go_on().
+cdef class Machine:
+    cdef virtual v
+    cdef Latency latency
+    cdef bint begun                 # there is a policy to end
+    cdef begin(self, policy, costs, uint32_t nr_mms, int64_t end_ns)     # v.m.nr_cpus and v.period are set
+    cdef no_memory(self)

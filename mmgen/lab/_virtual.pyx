@@ -1,9 +1,8 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, freethreading_compatible=True
-"""The virtual machine, for simulate(): memory, a policy, and slices of virtual time."""
+"""The virtual machine, for simulate(): memory, a policy, and slices of virtual time; and what others like it tell."""
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 from mmgen._latency cimport Latency
 from mmgen._sleep cimport mm_now
@@ -22,50 +21,27 @@ cdef enum:
     SLICE_NS = 10_000_000               # between two looks at signals
 
 
-cdef class Virtual:
-    """A machine of `cpus` CPUs, none of whose arguments is looked at again: mmgen.lab.Case has.
-
-    random: a numpy bit generator. costs: as lab_costs has them, by name. load: as lab_load has it, by name.
-    policy: ("refcount", broken), ("shootdown", trim, broken) or ("generation", idle, patience, continuous, broken).
-    fast: take the short way where there is one. timeline: from when to when marks are kept, in ns, or None; it takes the long way.
+cdef class Machine:
+    """What has happened on a virtual machine so far.
 
     Thread-safety: one thread at a time.
     """
 
-    cdef virtual v
-    cdef Latency latency
-    cdef object random
-    cdef bint begun, over
+    def __cinit__(self, *_):
+        if type(self) is Machine:
+            raise TypeError("Machine is what others have in common: it has no events")
 
-    def __cinit__(self, cpus, period_ns, end_ns, costs, load, policy, random, keep_going, fast, timeline=None, /):
+    cdef begin(self, policy, costs, uint32_t nr_mms, int64_t end_ns):
         cdef virtual *v = &self.v
-        cdef uint32_t slots = load["slots"]
-        memset(v, 0, sizeof(virtual))
         self.latency = Latency()
-        self.random = random
         v.latency = &self.latency.l
-        v.random = <bitgen_t *>PyCapsule_GetPointer(random.capsule, "BitGenerator")
-        v.m.nr_cpus = cpus
-        v.period = period_ns
-        v.end = end_ns
         v.costs = costs
-        v.load = load
-        v.keep_going = keep_going
-        v.fast = fast and timeline is None
+        v.end = end_ns
         series_begin(&v.series, end_ns)
         v.m.cpus = <lab_cpu *>calloc(v.m.nr_cpus, sizeof(lab_cpu))
-        v.processes = <uint32_t *>calloc(<size_t>v.m.nr_cpus * slots, sizeof(uint32_t))
-        if (v.m.cpus is NULL or v.processes is NULL or not account_begin(v, 1 + (v.load.pools or v.m.nr_cpus * slots) + v.load.waiters)
-                or not wheel_begin(&v.wheel, v.m.cpus, v.m.nr_cpus, mean_ns(v)) or not begin_policy(v, policy)):
+        if v.m.cpus is NULL or not account_begin(v, nr_mms) or not begin_policy(v, policy):
             self.no_memory()
         self.begun = True
-        if not events_begin(v):
-            self.no_memory()
-        if timeline is not None:
-            v.timeline = timeline_begin(timeline[0], timeline[1], cpus)
-            if v.timeline is NULL:
-                self.no_memory()
-            v.timeline.generation = self.generation
 
     cdef no_memory(self):
         raise MemoryError(f"no memory for a virtual machine of {self.v.m.nr_cpus} CPUs with {self.v.nr_mms} mms")
@@ -83,17 +59,6 @@ cdef class Virtual:
         free(self.v.offline.events)
         free(self.v.processes)
         free(self.v.m.cpus)
-
-    def go_on(self, /):
-        """Go on for some 10 ms; True: the end is reached, or a use after free. MemoryError."""
-        cdef bint over
-        if not self.over:
-            with nogil:
-                over = events_run(&self.v, mm_now() + SLICE_NS)
-            if self.v.failed:
-                self.no_memory()
-            self.over = over
-        return self.over
 
     @property
     def now_ns(self):
@@ -147,6 +112,51 @@ cdef class Virtual:
     def bad(self):
         """(mm, CPU, ns) of the first use after free; None: there was none."""
         return (self.v.bad_mm, self.v.bad_cpu, self.v.bad_time) if self.v.n.use_after_frees else None
+
+
+cdef class Virtual(Machine):
+    """A machine of `cpus` CPUs, none of whose arguments is looked at again: mmgen.lab.Case has.
+
+    random: a numpy bit generator. costs: as lab_costs has them, by name. load: as lab_load has it, by name.
+    policy: ("refcount", broken), ("shootdown", trim, broken) or ("generation", idle, patience, continuous, broken).
+    fast: take the short way where there is one. timeline: from when to when marks are kept, in ns, or None; it takes the long way.
+
+    Thread-safety: one thread at a time.
+    """
+
+    cdef object random
+    cdef bint over
+
+    def __cinit__(self, cpus, period_ns, end_ns, costs, load, policy, random, keep_going, fast, timeline=None, /):
+        cdef virtual *v = &self.v
+        cdef uint32_t slots = load["slots"]
+        self.random = random
+        v.random = <bitgen_t *>PyCapsule_GetPointer(random.capsule, "BitGenerator")
+        v.m.nr_cpus = cpus
+        v.period = period_ns
+        v.load = load
+        v.keep_going = keep_going
+        v.fast = fast and timeline is None
+        self.begin(policy, costs, 1 + (v.load.pools or v.m.nr_cpus * slots) + v.load.waiters, end_ns)
+        v.processes = <uint32_t *>calloc(<size_t>v.m.nr_cpus * slots, sizeof(uint32_t))
+        if v.processes is NULL or not wheel_begin(&v.wheel, v.m.cpus, v.m.nr_cpus, mean_ns(v)) or not events_begin(v):
+            self.no_memory()
+        if timeline is not None:
+            v.timeline = timeline_begin(timeline[0], timeline[1], cpus)
+            if v.timeline is NULL:
+                self.no_memory()
+            v.timeline.generation = self.generation
+
+    def go_on(self, /):
+        """Go on for some 10 ms; True: the end is reached, or a use after free. MemoryError."""
+        cdef bint over
+        if not self.over:
+            with nogil:
+                over = events_run(&self.v, mm_now() + SLICE_NS)
+            if self.v.failed:
+                self.no_memory()
+            self.over = over
+        return self.over
 
 
 # How long what the wheel keeps lasts, at the mean.

@@ -1,0 +1,1 @@
+"""A recorded machine, replayed under each policy of the lab."""

@@ -1,0 +1,218 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""From a recording's events to what the CPUs did, in one pass: what contradicts itself is mended here, so that nobody else need look."""
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from mmgen.lab.replay._step cimport EXEC, EXIT, IDLE, KTHREAD, TEARDOWN, TICK, USER, step
+
+cdef enum:
+    SWITCHED, TICKED, EXITED, EXECED, TORN_DOWN         # columns.Kind
+    NOBODY = -1
+    # So many periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one.
+    QUIET = 3
+
+cdef struct cpu_state:
+    int32_t tid, mm                     # its task, and that task's own mm; NOBODY: not known yet
+    int64_t last                        # when it was seen last
+
+cdef struct mending:
+    step *out
+    Py_ssize_t nr
+    uint32_t nr_cpus
+    cpu_state *cpus
+    int32_t *tid_mm                     # by tid: the mm that the thread was last seen with
+    int32_t *becomes                    # by tid: the mm that its exec gave it, until the event of the exec has come
+    int32_t *torn_by                    # by mm: who tore it down, + 1; 0: it lives
+    int64_t period                      # ns between the ticks of a CPU that does not idle; 0: ticks tell nothing
+    int32_t fresh                       # the next number for an mm that was never seen before it was torn down
+    Py_ssize_t made_up, contradictions
+
+
+cdef inline void put(mending *m, int64_t t, uint32_t cpu, unsigned char what, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
+    cdef step *s = &m.out[m.nr]
+    s.t = t
+    s.cpu = cpu
+    s.tid = tid
+    s.mm = mm
+    s.what = what
+    s.made_up = made_up
+    s.pad[0] = s.pad[1] = 0
+    m.nr += 1
+    m.made_up += made_up
+
+
+# The mm that a thread has, of which the recording says that it has `mm`: the name of an mm that its exec has torn down lasts until the
+# event of the exec. Who has one that another tore down has none.
+cdef inline int32_t mm_of(mending *m, int32_t tid, int32_t mm) noexcept nogil:
+    if mm == 0 or m.torn_by[mm] == 0:
+        return mm
+    if m.becomes[tid] and m.torn_by[m.becomes[tid]] == 0:
+        return m.becomes[tid]
+    m.contradictions += m.torn_by[mm] != tid + 1
+    return 0
+
+
+cdef inline void switch_to(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
+    m.cpus[cpu].tid = tid
+    m.cpus[cpu].mm = mm
+    if tid:
+        m.tid_mm[tid] = mm
+    put(m, t, cpu, USER if mm else KTHREAD if tid else IDLE, tid, mm, made_up)
+
+
+cdef inline void give_up(mending *m, int64_t t, uint32_t cpu, bint made_up) noexcept nogil:
+    m.cpus[cpu].mm = 0
+    m.tid_mm[m.cpus[cpu].tid] = 0
+    put(m, t, cpu, EXIT, m.cpus[cpu].tid, 0, made_up)
+
+
+cdef inline void get_new(mending *m, int64_t t, uint32_t cpu, int32_t mm, bint made_up) noexcept nogil:
+    m.cpus[cpu].mm = mm
+    m.tid_mm[m.cpus[cpu].tid] = mm
+    put(m, t, cpu, EXEC, m.cpus[cpu].tid, mm, made_up)
+
+
+# cpu has gone idle unseen since it was seen last: at the latest when it should have ticked, had it run on.
+cdef inline void idled(mending *m, int64_t t, uint32_t cpu) noexcept nogil:
+    switch_to(m, min(t, m.cpus[cpu].last + m.period) if m.period else t, cpu, 0, 0, True)
+
+
+# That `tid`, with mm, runs on cpu now is what an event there says.
+cdef inline void runs(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
+    cdef cpu_state *c = &m.cpus[cpu]
+    if c.tid == NOBODY:                     # the first that is known of this CPU: it has run it from the beginning
+        switch_to(m, t, cpu, tid, mm, True)
+    elif c.tid != tid and tid == 0:
+        idled(m, t, cpu)
+    elif c.tid != tid:
+        switch_to(m, t, cpu, tid, mm, True)
+    elif c.mm != mm:
+        if mm == 0:
+            give_up(m, t, cpu, True)
+        else:
+            get_new(m, t, cpu, mm, True)
+
+
+cdef void tear_down(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm, int32_t new) noexcept nogil:
+    cdef uint32_t other
+    if mm == 0:
+        mm = m.fresh
+        m.fresh += 1
+    elif m.torn_by[mm]:
+        m.contradictions += 1
+        return
+    if new:                                 # exec: the thread has the new one first
+        m.becomes[tid] = new
+        if m.cpus[cpu].mm != new:
+            get_new(m, t, cpu, new, False)
+    elif m.cpus[cpu].mm == mm:              # the event of the exit is yet to come, or was lost
+        give_up(m, t, cpu, False)
+    for other in range(m.nr_cpus):
+        if m.cpus[other].mm == mm:
+            m.contradictions += 1
+            give_up(m, t, other, True)
+    m.torn_by[mm] = tid + 1
+    put(m, t, cpu, TEARDOWN, tid, mm, False)
+
+
+cdef void event(mending *m, int64_t t, uint32_t cpu, unsigned char kind, int32_t tid, int32_t mm, int32_t next_tid, int32_t next_mm,
+                int32_t new) noexcept nogil:
+    if m.period and m.cpus[cpu].tid > 0 and t - m.cpus[cpu].last > QUIET * m.period:
+        idled(m, t, cpu)                    # it would have ticked
+    if kind == SWITCHED:
+        runs(m, t, cpu, tid, mm_of(m, tid, mm))
+        switch_to(m, t, cpu, next_tid, mm_of(m, next_tid, next_mm), False)
+    elif kind == TICKED:
+        put(m, t, cpu, TICK, max(m.cpus[cpu].tid, 0), 0, False)
+    else:
+        runs(m, t, cpu, tid, m.tid_mm[tid])
+        if kind == EXITED:
+            if m.cpus[cpu].mm:
+                give_up(m, t, cpu, False)
+        elif kind == EXECED:
+            m.becomes[tid] = 0
+            if m.cpus[cpu].mm != next_mm and m.torn_by[next_mm] == 0:
+                get_new(m, t, cpu, next_mm, False)
+        else:
+            tear_down(m, t, cpu, tid, mm, new)
+    m.cpus[cpu].last = t
+
+
+cdef class Mender:
+    """Makes steps of events, whose columns are checked (Trace), into `out`: steps, five times as many as there are events, and one more.
+
+    execs: the indices of the teardowns that are a part of an exec; exec_mms: the mm that each of those gives. nr_tids, nr_mms: one more
+    than the highest; there is room for as many mms more as there are teardowns. period: ns from tick to tick, 0 where ticks tell nothing.
+    What is made up may be before the step before it.
+    Thread-safety: one thread at a time.
+    """
+
+    cdef mending m
+    cdef const int64_t[::1] t, execs
+    cdef const int32_t[::1] cpu, tid, mm, next_tid, next_mm, exec_mms
+    cdef const unsigned char[::1] kind
+    cdef unsigned char[::1] out
+    cdef Py_ssize_t next, next_exec
+
+    def __cinit__(self, columns, execs, exec_mms, out, uint32_t nr_cpus, int32_t nr_tids, int32_t nr_mms, int32_t nr_torn_down,
+                  int64_t period, /):
+        cdef uint32_t cpu
+        self.t, self.cpu, self.kind, self.tid, self.mm, self.next_tid, self.next_mm = columns
+        self.execs = execs
+        self.exec_mms = exec_mms
+        self.out = out
+        if <size_t>len(out) < (5 * <size_t>len(self.t) + 1) * sizeof(step):
+            raise ValueError(f"out has {len(out)} bytes: too few")
+        self.m.out = <step *>&self.out[0]
+        self.m.nr_cpus = nr_cpus
+        self.m.fresh = nr_mms
+        self.m.period = period
+        self.m.cpus = <cpu_state *>calloc(nr_cpus, sizeof(cpu_state))
+        self.m.tid_mm = <int32_t *>calloc(nr_tids, sizeof(int32_t))
+        self.m.becomes = <int32_t *>calloc(nr_tids, sizeof(int32_t))
+        self.m.torn_by = <int32_t *>calloc(<size_t>nr_mms + nr_torn_down, sizeof(int32_t))
+        if self.m.cpus is NULL or self.m.tid_mm is NULL or self.m.becomes is NULL or self.m.torn_by is NULL:
+            raise MemoryError(f"no memory for {nr_cpus} CPUs, {nr_tids} threads and {nr_mms + nr_torn_down} mms")
+        for cpu in range(nr_cpus):
+            self.m.cpus[cpu].tid = NOBODY
+
+    def __dealloc__(self):
+        free(self.m.cpus)
+        free(self.m.tid_mm)
+        free(self.m.becomes)
+        free(self.m.torn_by)
+
+    def go_on(self, Py_ssize_t nr, /):
+        """Go through `nr` events more; True: that was all."""
+        cdef Py_ssize_t i, last = min(self.next + nr, self.t.shape[0])
+        cdef int32_t new
+        with nogil:
+            for i in range(self.next, last):
+                new = 0
+                if self.next_exec < self.execs.shape[0] and self.execs[self.next_exec] == i:
+                    new = self.exec_mms[self.next_exec]
+                    self.next_exec += 1
+                event(&self.m, self.t[i], <uint32_t>self.cpu[i], self.kind[i], self.tid[i], self.mm[i], self.next_tid[i], self.next_mm[i],
+                      new)
+        self.next = last
+        return last == self.t.shape[0]
+
+    @property
+    def nr(self):
+        """Steps so far."""
+        return self.m.nr
+
+    @property
+    def nr_mms(self):
+        """One more than the highest number of an mm."""
+        return self.m.fresh
+
+    @property
+    def made_up(self):
+        """Steps that were not recorded, but must have happened."""
+        return self.m.made_up
+
+    @property
+    def contradictions(self):
+        """How often an mm was used, or torn down, that was torn down before."""
+        return self.m.contradictions

@@ -1,0 +1,9 @@
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class LookBack:
+    def __new__(cls, cpus: int, steps: Any, first: Any, end_ns: int, rule: int, patience: int, ipi_ns: int, /) -> Self: ...
+    def go_on(self) -> bool: ...
+    def spells(self) -> bytes: ...

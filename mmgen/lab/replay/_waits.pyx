@@ -1,0 +1,393 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""What a wait would have taken that began at any moment of a recording, with nobody else waiting: in one pass, from its end to its beginning.
+
+A wait takes two generations. In the first each CPU owes a mark: a tick or, where idle CPUs drop their mm, going idle; who idles has paid.
+In the second it owes a mark with a switch since its last mark before that generation opened. Looking back from a moment, the next such mark
+of each CPU is known, and changes only where one is passed; the latest of all CPUs' opens the generation. A tournament tree keeps that
+latest one: it costs log2(CPUs) for each mark. Under `kick` the CPUs' patience has to be looked at too, each CPU's for each tick.
+"""
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+
+from mmgen._sleep cimport mm_now
+from mmgen.lab.replay._step cimport EXEC, IDLE, TICK, USER, step
+
+cdef enum:
+    HANG, DROP, KICK                    # policies.IDLE_RULES
+    NOW = -1                            # instead of a step's index: at once
+    NEVER = 0x7fffffff                  # NEVER - cpu: not while the recording lasts, for that CPU
+    LEAST_NEVER = 0x7fefffff            # NEVER - 2**20
+    WAS_IDLE = 1                        # of a step: its CPU idled before it
+    SWITCHED = 2                        # of a tick: its CPU has switched since its last mark
+    FIRST = 1                           # spell.kicked: which of the two generations was
+    SECOND = 2
+    WORK_A_LOOK = 1 << 14               # between two looks at the clock
+    SLICE_NS = 10_000_000               # between two looks at signals
+
+cdef struct spell:                      # waits that begin from `begin` to `end`; waits.py has the same as a numpy dtype
+    int64_t begin, end
+    int64_t first, over                 # when the two generations open, ns; -1: as soon as the wait begins; INT64_MAX: never
+    int32_t first_cpu, last_cpu         # who opens them, or would have to; -1: nobody
+    int32_t kicked
+    int32_t pad
+
+cdef struct tick_list:                  # one CPU's
+    int32_t first, last                 # where its ticks are in `ticks`: from first to last - 1
+    int32_t next, next2                 # its next tick from here on, and from where the first generation has opened
+    bint fresh2                         # whether it switches between there and that tick
+
+cdef struct looking_back:
+    const step *steps
+    int32_t nr, at                      # at: waits that begin just before steps[at]
+    int32_t forward                     # how far the first pass is
+    uint32_t nr_cpus, leaves
+    int32_t rule, patience
+    int64_t end, ipi
+    int64_t work                        # since the last look at the clock
+    unsigned char *flags                # by step
+    unsigned char *cpus                 # by CPU, in the first pass: WAS_IDLE, SWITCHED
+    int32_t *tree1                      # of each CPU's next mark; the latest of all is tree1[1]
+    int32_t *tree2                      # of each CPU's next mark with a switch since the one before
+    int32_t *switched                   # by CPU: the same, whether or not it idles just now
+    int32_t *after                      # by step, where it is a mark: tree2[1] just after it
+    spell last                          # what the wait that was looked at last comes to
+    bint changed                        # since then, a mark was passed
+    spell *spells                       # from the last to the first
+    Py_ssize_t nr_spells, room
+    bint failed
+    # For kick.
+    tick_list *lists
+    int32_t *ticks                      # steps, CPU by CPU
+    int32_t *with_switch                # by tick: the first from there on, of its CPU, with a switch since the one before it
+    int32_t at2                         # where the first generation has opened
+
+
+# ---- the first pass: who idles, and who has switched since the last mark -------------------------------------------------------
+
+cdef inline void pass_forward(looking_back *b, int32_t i) noexcept nogil:
+    cdef const step *s = &b.steps[i]
+    cdef unsigned char *now = &b.cpus[s.cpu]
+    b.flags[i] = now[0]
+    if s.what == TICK:
+        if b.rule != DROP or not now[0] & WAS_IDLE:
+            now[0] &= ~<int>SWITCHED
+        b.work += 1
+    elif s.what < TICK:
+        now[0] &= ~<int>WAS_IDLE
+        if s.what == USER:
+            now[0] |= SWITCHED
+        elif s.what == IDLE:
+            now[0] |= WAS_IDLE
+            if b.rule == DROP:
+                now[0] &= ~<int>SWITCHED
+    elif s.what == EXEC:
+        now[0] |= SWITCHED
+
+
+# ---- the way back --------------------------------------------------------------------------------------------------------------
+
+cdef inline void set_leaf(int32_t *tree, uint32_t leaves, uint32_t cpu, int32_t value) noexcept nogil:
+    cdef uint32_t i = leaves + cpu
+    tree[i] = value
+    while i > 1:
+        i >>= 1
+        value = max(tree[2 * i], tree[2 * i + 1])
+        if tree[i] == value:
+            return
+        tree[i] = value
+
+
+cdef inline int64_t time_of(looking_back *b, int32_t at) noexcept nogil:
+    return -1 if at == NOW else INT64_MAX if at > LEAST_NEVER else b.steps[at].t
+
+
+cdef inline int32_t cpu_at(looking_back *b, int32_t at) noexcept nogil:
+    return -1 if at == NOW else NEVER - at if at > LEAST_NEVER else <int32_t>b.steps[at].cpu
+
+
+# Waits that begin from the step before steps[at] up to it come to b.last; so may those after it.
+cdef inline void put(looking_back *b) noexcept nogil:
+    cdef spell *before = &b.spells[b.nr_spells - 1] if b.nr_spells else NULL
+    cdef spell *more
+    cdef Py_ssize_t room
+    cdef spell s = b.last
+    s.begin = b.steps[b.at - 1].t if b.at else 0
+    s.end = b.steps[b.at].t if b.at < b.nr else b.end
+    if s.begin == s.end:
+        return
+    if (before is not NULL and before.first == s.first and before.over == s.over and before.first_cpu == s.first_cpu
+            and before.last_cpu == s.last_cpu and before.kicked == s.kicked):
+        before.begin = s.begin
+        return
+    if b.nr_spells == b.room:
+        room = 2 * b.room + 256
+        more = <spell *>realloc(b.spells, room * sizeof(spell))
+        if more is NULL:
+            b.failed = True
+            return
+        b.spells = more
+        b.room = room
+    b.spells[b.nr_spells] = s
+    b.nr_spells += 1
+
+
+cdef inline spell outcome(looking_back *b, int32_t first, int32_t second, int32_t kicked) noexcept nogil:
+    cdef spell s
+    s.begin = s.end = 0
+    s.first = time_of(b, first)
+    if kicked & FIRST:
+        s.first += b.ipi
+    s.over = s.first if second == NOW else time_of(b, second)
+    if kicked and second != NOW and s.over != INT64_MAX:
+        s.over += b.ipi * (kicked >> 1)
+    s.first_cpu = cpu_at(b, first)
+    s.last_cpu = s.first_cpu if second == NOW else cpu_at(b, second)
+    s.kicked = kicked
+    s.pad = 0
+    return s
+
+
+cdef inline void look(looking_back *b) noexcept nogil:
+    cdef int32_t first = b.tree1[1], second = b.tree2[1] if first == NOW else first if first > LEAST_NEVER else b.after[first]
+    b.last = outcome(b, first, second, 0)
+
+
+cdef inline void pass_back(looking_back *b) noexcept nogil:
+    cdef const step *s = &b.steps[b.at - 1]
+    cdef unsigned char flags = b.flags[b.at - 1]
+    cdef bint idles = b.rule == DROP and flags & WAS_IDLE
+    b.at -= 1
+    b.work += 1
+    b.after[b.at] = b.tree2[1]
+    if s.what == TICK:
+        if idles:
+            return
+        if flags & SWITCHED:
+            b.switched[s.cpu] = b.at
+    elif s.what == IDLE and b.rule == DROP:
+        b.switched[s.cpu] = b.at
+    elif not (idles and s.what < TICK):
+        return
+    b.changed = True
+    set_leaf(b.tree1, b.leaves, s.cpu, NOW if idles else b.at)
+    set_leaf(b.tree2, b.leaves, s.cpu, NOW if idles else b.switched[s.cpu])
+
+
+# ---- the way back under kick ---------------------------------------------------------------------------------------------------
+
+cdef inline int32_t tick_at(looking_back *b, uint32_t cpu, int32_t i) noexcept nogil:
+    return b.ticks[i] if i < b.lists[cpu].last else NEVER - <int32_t>cpu
+
+
+cdef inline int32_t next_with_switch(looking_back *b, tick_list *l, int32_t i) noexcept nogil:
+    return b.with_switch[i] if i < l.last else l.last
+
+
+# When cpu's patience is out, in a generation whose first tick of this CPU is ticks[next] and in which ticks[counts] counts: it is
+# counted from the first tick that does not count, and looked at in those that do not (_core.pyx, impatient).
+cdef inline int32_t patience_out(looking_back *b, uint32_t cpu, int32_t next, int32_t counts) noexcept nogil:
+    return tick_at(b, cpu, next + b.patience if counts == next or counts == next + b.patience - 1 else next + b.patience - 1)
+
+
+# Let the second look go back to just before steps[at].
+cdef inline void follow(looking_back *b, int32_t at) noexcept nogil:
+    cdef const step *s
+    cdef tick_list *l
+    while b.at2 > at:
+        b.at2 -= 1
+        b.work += 1
+        s = &b.steps[b.at2]
+        l = &b.lists[s.cpu]
+        if s.what == TICK:
+            l.next2 -= 1
+            l.fresh2 = False
+        elif s.what == USER or s.what == EXEC:
+            l.fresh2 = True
+
+
+cdef void look_kick(looking_back *b) noexcept nogil:
+    cdef int32_t first = NOW, first_holdout, last_holdout, out = NEVER, second = NOW, counts, kicked = 0
+    cdef uint32_t cpu
+    cdef tick_list *l
+    b.work += 2 * b.nr_cpus
+    for cpu in range(b.nr_cpus):
+        l = &b.lists[cpu]
+        first = max(first, tick_at(b, cpu, l.next))
+        out = min(out, patience_out(b, cpu, l.next, l.next))
+    first_holdout = cpu_at(b, first)
+    if out < first:
+        first = out
+        kicked = FIRST
+    if first > LEAST_NEVER:
+        b.last = outcome(b, first, first, 0)
+        return
+    follow(b, first + 1)
+    out = NEVER
+    for cpu in range(b.nr_cpus):
+        l = &b.lists[cpu]
+        if l.next2 < l.last and l.next == l.next2 and kicked:           # it has not ticked: the kick is its last mark
+            counts = l.next2 if l.fresh2 else next_with_switch(b, l, l.next2 + 1)
+        else:
+            counts = next_with_switch(b, l, l.next2)
+        second = max(second, tick_at(b, cpu, counts))
+        out = min(out, patience_out(b, cpu, l.next2, counts))
+    last_holdout = cpu_at(b, second)
+    if out < second:
+        second = out
+        kicked |= SECOND
+    b.last = outcome(b, first, second, kicked)
+    b.last.first_cpu = first_holdout
+    b.last.last_cpu = last_holdout
+
+
+cdef inline void pass_back_kick(looking_back *b) noexcept nogil:
+    b.at -= 1
+    b.work += 1
+    if b.steps[b.at].what == TICK:
+        b.lists[b.steps[b.at].cpu].next -= 1
+        b.changed = True
+
+
+# ---- all of it -----------------------------------------------------------------------------------------------------------------
+
+# At the end nobody has a mark to come.
+cdef void begin_back(looking_back *b) noexcept nogil:
+    cdef uint32_t cpu
+    cdef bint idles
+    for cpu in range(b.nr_cpus):
+        idles = b.rule == DROP and b.cpus[cpu] & WAS_IDLE
+        b.switched[cpu] = NEVER - <int32_t>cpu
+        set_leaf(b.tree1, b.leaves, cpu, NOW if idles else b.switched[cpu])
+        set_leaf(b.tree2, b.leaves, cpu, NOW if idles else b.switched[cpu])
+    b.changed = True
+
+
+# The same for kick: each CPU's ticks, in order.
+cdef bint begin_back_kick(looking_back *b) noexcept nogil:
+    cdef int32_t i, nr = 0
+    cdef uint32_t cpu
+    cdef tick_list *l
+    b.lists = <tick_list *>calloc(b.nr_cpus, sizeof(tick_list))
+    if b.lists is NULL:
+        return False
+    for i in range(b.nr):
+        if b.steps[i].what == TICK:
+            b.lists[b.steps[i].cpu].last += 1
+    for cpu in range(b.nr_cpus):
+        l = &b.lists[cpu]
+        l.first = nr
+        nr += l.last
+        l.last = l.next = l.first
+    b.ticks = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
+    b.with_switch = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
+    if b.ticks is NULL or b.with_switch is NULL:
+        return False
+    for i in range(b.nr):
+        if b.steps[i].what == TICK:
+            l = &b.lists[b.steps[i].cpu]
+            b.ticks[l.last] = i
+            l.last += 1
+    for cpu in range(b.nr_cpus):
+        l = &b.lists[cpu]
+        for i in range(l.last - 1, l.first - 1, -1):
+            b.with_switch[i] = i if b.flags[b.ticks[i]] & SWITCHED else b.with_switch[i + 1] if i + 1 < l.last else l.last
+        l.next = l.next2 = l.last
+    b.at2 = b.nr
+    b.changed = True
+    return True
+
+
+# True: it is over.
+cdef bint run(looking_back *b, int64_t deadline) noexcept nogil:
+    while b.forward < b.nr:
+        pass_forward(b, b.forward)
+        b.forward += 1
+        if b.forward & (WORK_A_LOOK - 1) == 0 and mm_now() > deadline:
+            return False
+    if b.at > b.nr:
+        b.at = b.nr
+        if b.rule != KICK:
+            begin_back(b)
+        elif not begin_back_kick(b):
+            b.failed = True
+    while not b.failed:
+        if b.changed:
+            b.changed = False
+            if b.rule == KICK:
+                look_kick(b)
+            else:
+                look(b)
+        put(b)
+        if b.at == 0:
+            return True
+        if b.rule == KICK:
+            pass_back_kick(b)
+        else:
+            pass_back(b)
+        if b.work > WORK_A_LOOK:
+            b.work = 0
+            if mm_now() > deadline:
+                return False
+    return True
+
+
+cdef class LookBack:
+    """The waits of a recording: `steps`, after `first` (steps.Steps has them, and they are not looked at again), which end at end_ns.
+
+    rule: of policies.IDLE_RULES, its index. patience: ticks, for kick; ipi_ns: how long its IPIs take.
+    Thread-safety: one thread at a time.
+    """
+
+    cdef looking_back b
+    cdef const unsigned char[::1] steps
+
+    def __cinit__(self, uint32_t cpus, steps, first, int64_t end_ns, int32_t rule, int32_t patience, int64_t ipi_ns, /):
+        cdef looking_back *b = &self.b
+        cdef const unsigned char[::1] beginning = first
+        cdef const step *states = <const step *>&beginning[0]
+        cdef uint32_t cpu
+        self.steps = steps
+        if self.steps.shape[0] // <Py_ssize_t>sizeof(step) >= LEAST_NEVER:
+            raise ValueError(f"{self.steps.shape[0] // sizeof(step)} steps are out of range: fewer than {LEAST_NEVER}")
+        b.nr = <int32_t>(self.steps.shape[0] // <Py_ssize_t>sizeof(step))
+        b.steps = <const step *>&self.steps[0] if b.nr else NULL
+        b.at = b.nr + 1
+        b.nr_cpus = cpus
+        b.leaves = 1
+        while b.leaves < cpus:
+            b.leaves *= 2
+        b.rule = rule
+        b.patience = patience
+        b.end = end_ns
+        b.ipi = ipi_ns
+        b.flags = <unsigned char *>malloc(<size_t>b.nr + 1)
+        b.cpus = <unsigned char *>calloc(cpus, 1)
+        b.tree1 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
+        b.tree2 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
+        b.switched = <int32_t *>malloc(cpus * sizeof(int32_t))
+        b.after = <int32_t *>malloc((<size_t>b.nr + 1) * sizeof(int32_t))
+        if (b.flags is NULL or b.cpus is NULL or b.tree1 is NULL or b.tree2 is NULL or b.switched is NULL or b.after is NULL):
+            raise MemoryError(f"no memory to look back over {b.nr} steps of {cpus} CPUs")
+        for cpu in range(2 * b.leaves):
+            b.tree1[cpu] = b.tree2[cpu] = NOW
+        for cpu in range(cpus):                         # every CPU has switched since somebody waited last
+            b.cpus[cpu] = SWITCHED | (WAS_IDLE if states[cpu].what == IDLE else 0)
+
+    def __dealloc__(self):
+        cdef looking_back *b = &self.b
+        for memory in (<size_t>b.flags, <size_t>b.cpus, <size_t>b.tree1, <size_t>b.tree2, <size_t>b.switched, <size_t>b.after,
+                       <size_t>b.spells, <size_t>b.lists, <size_t>b.ticks, <size_t>b.with_switch):
+            free(<void *><size_t>memory)
+
+    def go_on(self, /):
+        """Go on for some 10 ms; True: that was all. MemoryError."""
+        cdef bint over
+        with nogil:
+            over = run(&self.b, mm_now() + SLICE_NS)
+        if self.b.failed:
+            raise MemoryError(f"no memory to look back over {self.b.nr} steps of {self.b.nr_cpus} CPUs")
+        return over
+
+    def spells(self, /):
+        """What the waits come to, as the bytes of an array of waits.SPELL, from the last to the first."""
+        return (<const char *>self.b.spells)[:self.b.nr_spells * sizeof(spell)] if self.b.nr_spells else b""
