@@ -9,7 +9,7 @@ import numpy as np
 from mmgen._arguments import shown, whole
 from mmgen._latency import Latency
 from mmgen.lab._real import Real
-from mmgen.lab._virtual import Virtual
+from mmgen.lab._virtual import Machine, Virtual
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import Load, interval
 from mmgen.lab.policies import POLICIES, Generation, Policy
@@ -250,7 +250,7 @@ def run(case: Case, keep_going: bool, show: Show, fast: bool = True, timeline: t
     return result(case, machine, time.perf_counter() - begin, marked[0] if marked else 0)
 
 
-def result(case: Case, machine: Virtual | Real, wall_s: float, begin_ns: int = 0) -> Result:
+def result(case: Case, machine: Machine | Real, wall_s: float, begin_ns: int = 0) -> Result:
     """The figures of `machine`."""
     ran_ns = machine.ran_ns if isinstance(machine, Real) else machine.now_ns
     counts = machine.counts

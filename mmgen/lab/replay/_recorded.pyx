@@ -39,7 +39,6 @@ cdef struct recorded:
     uint64_t seen                       # the generation at the last look
     opening *openings
     Py_ssize_t nr_openings, room
-    uint64_t lazy                       # entries into lazy use, and exits: where an mm's reference would be taken, and dropped
 
 
 cdef inline void settle_step(recorded *r) noexcept nogil:
@@ -103,7 +102,6 @@ cdef inline void switch(recorded *r, const step *s) noexcept nogil:
         v.m.policy.idle_exit(&v.m, s.cpu)
     c.mm = <uint32_t>s.mm if s.what == USER else NO_MM
     c.state = CPU_USER if s.what == USER else CPU_KTHREAD
-    r.lazy += (prev == NO_MM) != (c.mm == NO_MM)
     v.m.policy.context_switch(&v.m, s.cpu, prev, c.mm)
     if s.what == IDLE:
         go_idle(r, s.cpu)
@@ -134,7 +132,6 @@ cdef void do_step(recorded *r, const step *s) noexcept nogil:
                 c.state = CPU_KTHREAD
             elif s.what == EXEC:
                 c.state = CPU_USER
-            r.lazy += (prev == NO_MM) != (c.mm == NO_MM)
             v.m.policy.context_switch(&v.m, s.cpu, prev, c.mm)      # exec's is activate_mm, an exit's mmgrab_lazy_tlb
     settle_step(r)
 
@@ -195,7 +192,6 @@ cdef void set_up(recorded *r, const step *first, uint32_t nr_mms) noexcept nogil
     v.other = first_other(v)
     v.n = ZERO
     v.spent = 0
-    r.lazy = 0
 
 
 cdef lab_counts ZERO
@@ -269,11 +265,6 @@ cdef class Recorded(Machine):
                 self.no_memory()
             self.over = over
         return self.over
-
-    @property
-    def lazy(self):
-        """How often a CPU began to use an mm lazily, or ended that: where a reference would be taken, or dropped."""
-        return self.r.lazy
 
     @property
     def openings(self):

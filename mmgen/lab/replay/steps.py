@@ -1,12 +1,15 @@
 """What the CPUs of a recorded machine did, step by step: a recording, mended where it contradicts itself."""
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from mmgen._arguments import shown
 from mmgen.lab.replay._steps import Mender
 from mmgen.lab.traces.columns import Kind, Trace
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # One step: 24 bytes, as _step.pxd has it.
 STEP = np.dtype([("t_ns", "<i8"), ("cpu", "<u4"), ("tid", "<i4"), ("mm", "<i4"), ("what", "u1"), ("made_up", "u1"), ("pad", "<u2")])
@@ -25,10 +28,10 @@ class Steps:
     """What each CPU did when, and what had to be made up for that."""
 
     trace: Trace
-    steps: np.ndarray[Any, np.dtype[Any]]
+    steps: Array
     """of dtype STEP, by time: t_ns; cpu; tid, the thread that comes, or whose step it is; mm, the CPU's task's own from here on, or which
     is torn down; what, a What; made_up, whether it was not recorded"""
-    first: np.ndarray[Any, np.dtype[Any]]
+    first: Array
     """of dtype STEP, one for each CPU: what it runs at the beginning"""
     nr_mms: int
     """one more than the highest number of an mm"""
@@ -39,6 +42,19 @@ class Steps:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @cached_property
+    def by_cpu(self) -> tuple[Array, Array]:
+        """The indices of the switches, CPU by CPU, and where those of each CPU begin."""
+        switches = np.flatnonzero(self.steps["what"] < What.TICK)
+        switches = switches[np.argsort(self.steps["cpu"][switches], kind="stable")]
+        return switches, np.searchsorted(self.steps["cpu"][switches], np.arange(self.trace.cpus + 1))
+
+    def switches_of(self, cpu: int) -> tuple[Array, Array]:
+        """(since when, ns; the switch's index in `steps`) of each thing that `cpu` ran; first, since -2**63: -1, for what `first` says."""
+        switches, bounds = self.by_cpu
+        mine = switches[bounds[cpu]:bounds[cpu + 1]]
+        return np.concatenate(([np.iinfo(np.int64).min], self.steps["t_ns"][mine])), np.concatenate(([-1], mine))
 
 
 def steps_of(trace: Trace) -> Steps:
@@ -70,7 +86,7 @@ def steps_of(trace: Trace) -> Steps:
     return Steps(trace, rest, first, mender.nr_mms, int(np.count_nonzero(rest["made_up"])), mender.contradictions)
 
 
-def beginning(made: np.ndarray[Any, np.dtype[Any]], cpus: int) -> tuple[np.ndarray[Any, np.dtype[Any]], np.ndarray[Any, np.dtype[Any]]]:
+def beginning(made: Array, cpus: int) -> tuple[Array, Array]:
     """What each CPU runs at the beginning, which is what the first of its steps that is no tick has made up; and the steps without those."""
     first = np.zeros(cpus, STEP)
     first["cpu"] = np.arange(cpus)
@@ -86,7 +102,7 @@ def beginning(made: np.ndarray[Any, np.dtype[Any]], cpus: int) -> tuple[np.ndarr
     return first, made[keep]
 
 
-def execs_of(trace: Trace) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int32]]]:
+def execs_of(trace: Trace) -> tuple[Array, Array]:
     """The teardowns that are a part of an exec, by their indices, and the mm that each exec gives.
 
     An exec tears the old mm down before its own event; so does an exit on some kernels (before 6.16 sched_process_exit came after exit_mm).
