@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import mmgen
 from mmgen import mmtrace, torture
 from mmgen.cli_lab import add_calibrate, add_lab
+from mmgen.cli_replay import add_replay
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -71,6 +72,7 @@ def command() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mmgen {mmgen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
+    add_replay(commands)
     add_check(commands)
     add_torture(commands)
     add_lab(commands)

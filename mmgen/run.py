@@ -181,6 +181,8 @@ def duration(ms: float | None) -> str:
     """`ms` milliseconds with its unit, to three digits."""
     if ms is None:
         return "-"
+    if ms >= 1000:
+        return f"{ms / 1e3:.3g} s"
     return f"{ms:.3g} ms" if ms >= 0.1 else f"{1e3 * ms:.3g} us"
 
 

@@ -87,24 +87,35 @@ def case_text(case: Case) -> str:
     return "; ".join(text) + f". Costs in ns: {costs}. An mm that is held is {case.mm_bytes:,} bytes."
 
 
+def html_table(rows: Sequence[Sequence[str]], units: bool = False) -> str:
+    """The rows, of which the first is the header, as a table; units: the second column is one of units."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
+    body = "\n".join(f'<tr><th scope="row">{escape(name)}</th>' + "".join(
+        f'<td class="unit">{escape(cell)}</td>' if units and number == 0 else f"<td>{escape(cell)}</td>"
+        for number, cell in enumerate(cells)) + "</tr>" for name, *cells in rows[1:])
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
 def page(results: Sequence[Result], *, title: str, words: str = "", command: str = "", notes: Sequence[str] = (),
-         drawn: Sequence[tuple[str, Figure]] | None = None) -> str:
+         limits: Sequence[str] = LIMITS, tables: Sequence[tuple[str, Sequence[Sequence[str]]]] = (),
+         lists: Sequence[tuple[str, Sequence[str]]] = (), drawn: Sequence[tuple[str, Figure]] | None = None) -> str:
     """The HTML page.
 
     words: what was run; "": it is said where all results are of a Case. command: what makes it again. notes: more to know about how it
-    came about, a sentence each; the model's limits follow. drawn: (caption, picture); None: those that pictures() finds.
+    came about, a sentence each; `limits`, the model's own by default, follow. tables: (heading, rows, of which the first is the header) and
+    lists: (heading, lines), more of both beside the figures of the policies. drawn: (caption, picture); None: those that pictures() finds.
     ValueError for no results. Thread-safety: as many at a time as you like.
     """
     rows = table(results)
     paragraph = in_words(results)
     if not words and all(isinstance(r.case, Case) for r in results):
         words = case_text(results[0].case)
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in ["figure", "unit", *rows[0][2:]])
-    body = "\n".join(f'<tr><th scope="row">{escape(name)}</th><td class="unit">{escape(unit)}</td>'
-                     + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for name, unit, *cells in rows[1:])
+    figures = html_table([["figure", "unit", *rows[0][2:]], *rows[1:]], units=True)
+    more = "".join(f"<h2>{escape(heading)}</h2>\n{html_table(own)}\n" for heading, own in tables)
+    more += "".join(f"<h2>{escape(heading)}</h2>\n<pre>{escape(chr(10).join(lines))}</pre>\n" for heading, lines in lists)
     shows = "\n".join(f"<figure>{svg(figure, f'picture{number}', says)}<figcaption>{escape(says)}</figcaption></figure>"
                       for number, (says, figure) in enumerate(pictures(results) if drawn is None else drawn))
-    limits = "\n".join(f"<li>{escape(note)}</li>" for note in (*notes, *LIMITS))
+    known = "\n".join(f"<li>{escape(note)}</li>" for note in (*notes, *limits))
     again = f"<h2>To make it again</h2>\n<pre>{escape(command)}</pre>\n" if command else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -119,18 +130,13 @@ def page(results: Sequence[Result], *, title: str, words: str = "", command: str
 <p>{escape(words)}</p>
 <h2>What it comes to</h2>
 <p id="paragraph">{escape(paragraph)}</p>
-<h2>Figures</h2>
-<table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table>
+{more}<h2>Figures</h2>
+{figures}
 <h2>Pictures</h2>
 {shows}
 {again}<h2>What to know</h2>
 <ul>
-{limits}
+{known}
 </ul>
 </body>
 </html>

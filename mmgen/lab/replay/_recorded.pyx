@@ -147,7 +147,7 @@ cdef bint run(recorded *r, int64_t deadline) noexcept nogil:
             return False
         t = r.steps[r.next].t if r.next < r.nr_steps else v.end
         arrival = r.arrivals[r.begun] if r.begun < r.nr_arrivals else INT64_MAX
-        if v.other <= t and v.other <= arrival and v.other < v.end:
+        if v.other <= t and v.other <= arrival and v.other <= v.end:
             v.now = v.other
             other_event(v)
             v.other = first_other(v)

@@ -2,9 +2,13 @@
 """What a wait would have taken that began at any moment of a recording, with nobody else waiting: in one pass, from its end to its beginning.
 
 A wait takes two generations. In the first each CPU owes a mark: a tick or, where idle CPUs drop their mm, going idle; who idles has paid.
-In the second it owes a mark with a switch since its last mark before that generation opened. Looking back from a moment, the next such mark
-of each CPU is known, and changes only where one is passed; the latest of all CPUs' opens the generation. A tournament tree keeps that
-latest one: it costs log2(CPUs) for each mark. Under `kick` the CPUs' patience has to be looked at too, each CPU's for each tick.
+In the second it owes a mark with a switch since the snapshot that was taken of it last in the first: at its last tick there or, if it had
+none, when it was credited for idling; going idle is a switch, too. Looking back from a moment, the next such mark of each CPU is known, and
+changes only where one is passed; the latest of all CPUs' opens the generation. A tournament tree keeps that latest one, for the moment at
+which waits begin and for that at which their first generation has opened, which moves back with it: it costs log2(CPUs) for each mark.
+
+Only of a CPU that has run nothing but kernel threads since it idled last the moment of the snapshot has to be known: such CPUs are in a
+list. Under `kick` the CPUs' patience has to be looked at, too, each CPU's for each tick.
 """
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -17,8 +21,10 @@ cdef enum:
     NOW = -1                            # instead of a step's index: at once
     NEVER = 0x7fffffff                  # NEVER - cpu: not while the recording lasts, for that CPU
     LEAST_NEVER = 0x7fefffff            # NEVER - 2**20
-    WAS_IDLE = 1                        # of a step: its CPU idled before it
-    SWITCHED = 2                        # of a tick: its CPU has switched since its last mark
+    # Of a step: its CPU idled before it; had switched since its last tick; had run kernel threads only since it idled, without a tick.
+    WAS_IDLE = 1
+    SWITCHED = 2
+    WAS_THIN = 4
     FIRST = 1                           # spell.kicked: which of the two generations was
     SECOND = 2
     WORK_A_LOOK = 1 << 14               # between two looks at the clock
@@ -36,20 +42,32 @@ cdef struct tick_list:                  # one CPU's
     int32_t next, next2                 # its next tick from here on, and from where the first generation has opened
     bint fresh2                         # whether it switches between there and that tick
 
+cdef struct cpu_back:                   # one CPU, where the first generation has opened, under hang and drop
+    int32_t pays                        # the next mark with a switch since the tick before it, idle or not
+    int32_t under                       # thin: the same, if going idle is in the snapshot
+    int32_t since                       # thin: it is for waits that begin after this step
+    int32_t place                       # thin: where it is in the list of those; else -1
+    # In the first pass.
+    int32_t last                        # its last tick, or end of idling; -1: none
+    int32_t before                      # the same, when it went idle
+    unsigned char flags
+
 cdef struct looking_back:
     const step *steps
     int32_t nr, at                      # at: waits that begin just before steps[at]
+    int32_t at2                         # their first generation has opened just before steps[at2]
     int32_t forward                     # how far the first pass is
     uint32_t nr_cpus, leaves
     int32_t rule, patience
     int64_t end, ipi
     int64_t work                        # since the last look at the clock
     unsigned char *flags                # by step
-    unsigned char *cpus                 # by CPU, in the first pass: WAS_IDLE, SWITCHED
-    int32_t *tree1                      # of each CPU's next mark; the latest of all is tree1[1]
-    int32_t *tree2                      # of each CPU's next mark with a switch since the one before
-    int32_t *switched                   # by CPU: the same, whether or not it idles just now
-    int32_t *after                      # by step, where it is a mark: tree2[1] just after it
+    int32_t *since                      # by step, where it WAS_THIN: cpu_back.since
+    cpu_back *cpus
+    int32_t *tree1                      # of each CPU's next mark, from `at` on; the latest of all is tree1[1]
+    int32_t *tree2                      # of each CPU's next mark that pays in the second generation, from `at2` on
+    int32_t *thin                       # the CPUs that are, at at2
+    int32_t nr_thin
     spell last                          # what the wait that was looked at last comes to
     bint changed                        # since then, a mark was passed
     spell *spells                       # from the last to the first
@@ -59,29 +77,33 @@ cdef struct looking_back:
     tick_list *lists
     int32_t *ticks                      # steps, CPU by CPU
     int32_t *with_switch                # by tick: the first from there on, of its CPU, with a switch since the one before it
-    int32_t at2                         # where the first generation has opened
 
 
-# ---- the first pass: who idles, and who has switched since the last mark -------------------------------------------------------
+# ---- the first pass: who idles, who has switched since the last tick -----------------------------------------------------------
 
 cdef inline void pass_forward(looking_back *b, int32_t i) noexcept nogil:
     cdef const step *s = &b.steps[i]
-    cdef unsigned char *now = &b.cpus[s.cpu]
-    b.flags[i] = now[0]
+    cdef cpu_back *c = &b.cpus[s.cpu]
+    cdef bint idles = c.flags & WAS_IDLE
+    b.flags[i] = c.flags
+    b.since[i] = c.before
     if s.what == TICK:
-        if b.rule != DROP or not now[0] & WAS_IDLE:
-            now[0] &= ~<int>SWITCHED
-        b.work += 1
+        if b.rule != DROP or not idles:
+            c.flags &= ~<int>(SWITCHED | WAS_THIN)
+            c.last = i
     elif s.what < TICK:
-        now[0] &= ~<int>WAS_IDLE
+        c.flags &= ~<int>WAS_IDLE
+        if idles:
+            c.last = i
         if s.what == USER:
-            now[0] |= SWITCHED
+            c.flags = SWITCHED
         elif s.what == IDLE:
-            now[0] |= WAS_IDLE
-            if b.rule == DROP:
-                now[0] &= ~<int>SWITCHED
+            c.before = c.last
+            c.flags = WAS_IDLE | (SWITCHED if b.rule == DROP else c.flags & SWITCHED)
+        elif idles and b.rule == DROP:
+            c.flags |= WAS_THIN
     elif s.what == EXEC:
-        now[0] |= SWITCHED
+        c.flags = SWITCHED
 
 
 # ---- the way back --------------------------------------------------------------------------------------------------------------
@@ -147,30 +169,75 @@ cdef inline spell outcome(looking_back *b, int32_t first, int32_t second, int32_
     return s
 
 
+cdef inline void thin_ends(looking_back *b, uint32_t cpu) noexcept nogil:
+    cdef int32_t place = b.cpus[cpu].place
+    if place >= 0:
+        b.nr_thin -= 1
+        b.thin[place] = b.thin[b.nr_thin]
+        b.cpus[b.thin[place]].place = place
+        b.cpus[cpu].place = -1
+
+
+# Let the place where the first generation has opened go back to just before steps[at].
+cdef inline void follow(looking_back *b, int32_t at) noexcept nogil:
+    cdef const step *s
+    cdef cpu_back *c
+    cdef unsigned char flags
+    cdef int32_t before
+    while b.at2 > at:
+        b.at2 -= 1
+        b.work += 1
+        s = &b.steps[b.at2]
+        c = &b.cpus[s.cpu]
+        flags = b.flags[b.at2]
+        before = c.pays
+        if s.what == TICK and not (b.rule == DROP and flags & WAS_IDLE):
+            if flags & SWITCHED:
+                c.pays = b.at2
+        elif s.what == IDLE and b.rule == DROP:
+            c.pays = b.at2
+        elif s.what >= TICK:
+            continue
+        if b.rule == DROP and flags & WAS_IDLE:
+            thin_ends(b, s.cpu)
+            set_leaf(b.tree2, b.leaves, s.cpu, NOW)
+            continue
+        set_leaf(b.tree2, b.leaves, s.cpu, c.pays)
+        if flags & WAS_THIN and c.place < 0:
+            c.under = before if s.what == TICK else c.pays
+            c.since = b.since[b.at2]
+            c.place = b.nr_thin
+            b.thin[b.nr_thin] = s.cpu
+            b.nr_thin += 1
+
+
 cdef inline void look(looking_back *b) noexcept nogil:
-    cdef int32_t first = b.tree1[1], second = b.tree2[1] if first == NOW else first if first > LEAST_NEVER else b.after[first]
+    cdef int32_t first = b.tree1[1], second = first, i
+    cdef cpu_back *c
+    if first <= LEAST_NEVER:
+        follow(b, b.at if first == NOW else first + 1)
+        second = b.tree2[1]
+        for i in range(b.nr_thin):
+            c = &b.cpus[b.thin[i]]
+            if b.at > c.since:
+                second = max(second, c.under)
+        b.work += b.nr_thin
     b.last = outcome(b, first, second, 0)
 
 
 cdef inline void pass_back(looking_back *b) noexcept nogil:
     cdef const step *s = &b.steps[b.at - 1]
-    cdef unsigned char flags = b.flags[b.at - 1]
-    cdef bint idles = b.rule == DROP and flags & WAS_IDLE
+    cdef bint idles = b.rule == DROP and b.flags[b.at - 1] & WAS_IDLE
     b.at -= 1
     b.work += 1
-    b.after[b.at] = b.tree2[1]
     if s.what == TICK:
         if idles:
             return
-        if flags & SWITCHED:
-            b.switched[s.cpu] = b.at
-    elif s.what == IDLE and b.rule == DROP:
-        b.switched[s.cpu] = b.at
-    elif not (idles and s.what < TICK):
+    elif not (s.what == IDLE and b.rule == DROP) and not (idles and s.what < TICK):
+        # The outcome changes also where the first snapshot does: at the end of a spell of idling, which is passed below.
         return
     b.changed = True
     set_leaf(b.tree1, b.leaves, s.cpu, NOW if idles else b.at)
-    set_leaf(b.tree2, b.leaves, s.cpu, NOW if idles else b.switched[s.cpu])
 
 
 # ---- the way back under kick ---------------------------------------------------------------------------------------------------
@@ -189,8 +256,8 @@ cdef inline int32_t patience_out(looking_back *b, uint32_t cpu, int32_t next, in
     return tick_at(b, cpu, next + b.patience if counts == next or counts == next + b.patience - 1 else next + b.patience - 1)
 
 
-# Let the second look go back to just before steps[at].
-cdef inline void follow(looking_back *b, int32_t at) noexcept nogil:
+# As follow(), of the ticks alone.
+cdef inline void follow_ticks(looking_back *b, int32_t at) noexcept nogil:
     cdef const step *s
     cdef tick_list *l
     while b.at2 > at:
@@ -221,7 +288,7 @@ cdef void look_kick(looking_back *b) noexcept nogil:
     if first > LEAST_NEVER:
         b.last = outcome(b, first, first, 0)
         return
-    follow(b, first + 1)
+    follow_ticks(b, first + 1)
     out = NEVER
     for cpu in range(b.nr_cpus):
         l = &b.lists[cpu]
@@ -253,13 +320,16 @@ cdef inline void pass_back_kick(looking_back *b) noexcept nogil:
 # At the end nobody has a mark to come.
 cdef void begin_back(looking_back *b) noexcept nogil:
     cdef uint32_t cpu
-    cdef bint idles
-    for cpu in range(b.nr_cpus):
-        idles = b.rule == DROP and b.cpus[cpu] & WAS_IDLE
-        b.switched[cpu] = NEVER - <int32_t>cpu
-        set_leaf(b.tree1, b.leaves, cpu, NOW if idles else b.switched[cpu])
-        set_leaf(b.tree2, b.leaves, cpu, NOW if idles else b.switched[cpu])
+    cdef cpu_back *c
+    cdef int32_t leaf
     b.changed = True
+    for cpu in range(b.nr_cpus):
+        c = &b.cpus[cpu]
+        c.place = -1
+        c.pays = NEVER - <int32_t>cpu
+        leaf = NOW if b.rule == DROP and c.flags & WAS_IDLE else c.pays
+        set_leaf(b.tree1, b.leaves, cpu, leaf)
+        set_leaf(b.tree2, b.leaves, cpu, leaf)
 
 
 # The same for kick: each CPU's ticks, in order.
@@ -292,7 +362,6 @@ cdef bint begin_back_kick(looking_back *b) noexcept nogil:
         for i in range(l.last - 1, l.first - 1, -1):
             b.with_switch[i] = i if b.flags[b.ticks[i]] & SWITCHED else b.with_switch[i + 1] if i + 1 < l.last else l.last
         l.next = l.next2 = l.last
-    b.at2 = b.nr
     b.changed = True
     return True
 
@@ -305,7 +374,7 @@ cdef bint run(looking_back *b, int64_t deadline) noexcept nogil:
         if b.forward & (WORK_A_LOOK - 1) == 0 and mm_now() > deadline:
             return False
     if b.at > b.nr:
-        b.at = b.nr
+        b.at = b.at2 = b.nr
         if b.rule != KICK:
             begin_back(b)
         elif not begin_back_kick(b):
@@ -361,21 +430,22 @@ cdef class LookBack:
         b.end = end_ns
         b.ipi = ipi_ns
         b.flags = <unsigned char *>malloc(<size_t>b.nr + 1)
-        b.cpus = <unsigned char *>calloc(cpus, 1)
+        b.since = <int32_t *>malloc((<size_t>b.nr + 1) * sizeof(int32_t))
+        b.cpus = <cpu_back *>calloc(cpus, sizeof(cpu_back))
+        b.thin = <int32_t *>malloc(cpus * sizeof(int32_t))
         b.tree1 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
         b.tree2 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
-        b.switched = <int32_t *>malloc(cpus * sizeof(int32_t))
-        b.after = <int32_t *>malloc((<size_t>b.nr + 1) * sizeof(int32_t))
-        if (b.flags is NULL or b.cpus is NULL or b.tree1 is NULL or b.tree2 is NULL or b.switched is NULL or b.after is NULL):
+        if b.flags is NULL or b.since is NULL or b.cpus is NULL or b.thin is NULL or b.tree1 is NULL or b.tree2 is NULL:
             raise MemoryError(f"no memory to look back over {b.nr} steps of {cpus} CPUs")
         for cpu in range(2 * b.leaves):
             b.tree1[cpu] = b.tree2[cpu] = NOW
         for cpu in range(cpus):                         # every CPU has switched since somebody waited last
-            b.cpus[cpu] = SWITCHED | (WAS_IDLE if states[cpu].what == IDLE else 0)
+            b.cpus[cpu].flags = SWITCHED | (WAS_IDLE if states[cpu].what == IDLE else 0)
+            b.cpus[cpu].last = b.cpus[cpu].before = -1
 
     def __dealloc__(self):
         cdef looking_back *b = &self.b
-        for memory in (<size_t>b.flags, <size_t>b.cpus, <size_t>b.tree1, <size_t>b.tree2, <size_t>b.switched, <size_t>b.after,
+        for memory in (<size_t>b.flags, <size_t>b.cpus, <size_t>b.since, <size_t>b.thin, <size_t>b.tree1, <size_t>b.tree2,
                        <size_t>b.spells, <size_t>b.lists, <size_t>b.ticks, <size_t>b.with_switch):
             free(<void *><size_t>memory)
 

@@ -46,15 +46,12 @@ class Arrivals:
 
     def percentile_ns(self, percent: float) -> float | None:
         """As Waits has it; None, too, where there are none."""
-        if not len(self.took_ns):
-            return None
-        ns = float(np.percentile(self.took_ns, percent, method="inverted_cdf"))
-        return ns if np.isfinite(ns) else None
+        return percentile(self.took_ns, percent)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {"idle": self.idle, "waits": len(self.took_ns), **{f"{name}_ns": self.percentile_ns(p) for name, p in PERCENTILES.items()},
-                "at_once_share": float(np.mean(self.took_ns == 0)) if len(self.took_ns) else 0.0,
+                "max_ns": longest_ns(self.took_ns), "at_once_share": float(np.mean(self.took_ns == 0)) if len(self.took_ns) else 0.0,
                 "unfinished": int(np.count_nonzero(np.isinf(self.took_ns)))}
 
 
@@ -96,19 +93,25 @@ class Replay:
         """As JSON has it: every figure under its name."""
         alone = []
         for found in self.waits:
-            at = np.sort(self.at_teardowns(found))
+            at = self.at_teardowns(found)
             teardowns = {f"teardown_{name}_ns": percentile(at, percent) for name, percent in PERCENTILES.items()}
-            alone.append(found.to_dict() | teardowns)
+            alone.append(found.to_dict() | teardowns | {"teardown_max_ns": longest_ns(at)})
         return {"recorded": self.recorded, "waits_alone": alone, "waits_arriving": [one.to_dict() for one in self.arrivals],
                 "idealised_p50_ns": self.idealised_ns, "results": [r.to_dict() for r in self.results]}
 
 
-def percentile(ordered: Array, percent: float) -> float | None:
-    """Of sorted times, None for none and for an infinite one."""
-    if not len(ordered):
+def percentile(took_ns: Array, percent: float) -> float | None:
+    """Of times in ns; None for none, and for one that is not over when the recording ends."""
+    if not len(took_ns):
         return None
-    ns = float(np.percentile(ordered, percent, method="inverted_cdf"))
+    ns = float(np.percentile(took_ns, percent, method="inverted_cdf"))
     return ns if np.isfinite(ns) else None
+
+
+def longest_ns(took_ns: Array) -> float | None:
+    """The longest that is over."""
+    over = took_ns[np.isfinite(took_ns)]
+    return float(over.max()) if len(over) else None
 
 
 def policies(patience: int = 4) -> tuple[Policy, ...]:
@@ -118,11 +121,11 @@ def policies(patience: int = 4) -> tuple[Policy, ...]:
 
 
 def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float = RATE, costs: Costs | None = None,
-           mm_bytes: int = MM_BYTES, timeline: tuple[float, float] | None = None, show: Show = lambda done, seconds: None) -> Replay:
+           mm_bytes: int = MM_BYTES, show: Show = lambda done, seconds: None) -> Replay:
     """Replay `trace` under each of `policies`, and find out how long waits take under their idle rules.
 
     rate: waits a second, 0 to 10**6, in `Replay.arrivals`. costs: what atomics, lines and IPIs cost, for the results' overhead; they take
-    no time from the recorded tasks. timeline: as simulate() has it, for the results' pictures.
+    no time from the recorded tasks.
     show(share that is done, seconds of the recording) is called every 10 ms or so.
     Raises TypeError for what is no Trace or policy; ValueError for a trace without events or shorter than 1 us, and what is out of range;
     MemoryError. Ctrl-C: KeyboardInterrupt within 50 ms. Thread-safety: as many at a time as you like.
@@ -135,7 +138,7 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
     interval(rate * trace.seconds if isinstance(trace, Trace) else 0, "rate times the trace's seconds", 0, 1e7)
     if costs is not None and not isinstance(costs, Costs):
         raise TypeError(f"costs={shown(costs)} is of type {type(costs).__name__}, not mmgen.lab.Costs")
-    paid, marked = costs or Costs(), window(timeline)
+    paid = costs or Costs()
     steps = steps_of(trace)
     first = RecordedCase(cpus=trace.cpus, hz=trace.hz, seconds=trace.seconds, policy=Refcount(), costs=paid, mm_bytes=mm_bytes,
                          trace=trace.name)
@@ -150,7 +153,7 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
     results = []
     for case in cases:
         begin = time.perf_counter()
-        results.append(result(case, run(steps, case, far, timeline=marked), time.perf_counter() - begin, marked[0] if marked else 0))
+        results.append(result(case, run(steps, case, far), time.perf_counter() - begin))
         done += 1
     alone, arriving = [], []
     due = np.array(sorted(steady(rate, trace.seconds) + trace.t_ns[trace.kind == Kind.TEARDOWN].tolist()), np.int64)
@@ -164,6 +167,20 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
     # A CPU is in a trimmed mm_cpumask as long as it uses the mm: so many IPIs as CPUs are lazily on an mm that is torn down elsewhere.
     trimmed = run(steps, dataclasses.replace(first, policy=Shootdown(trim=True)), far)
     return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), idealised(steps), lazy_changes(trace), trimmed.counts["ipis"])
+
+
+def with_timelines(found: Replay, begin: float, end: float) -> Replay:
+    """`found` with a timeline from `begin` to `end`, seconds of the recording, in each result of a generation policy. Raises as replay()."""
+    marked = window((begin, end))
+    again = []
+    for r in found.results:
+        if marked is None or not isinstance(r.case.policy, Generation):
+            again.append(r)
+        else:
+            start = time.perf_counter()
+            machine = run(found.steps, r.case, lambda ns: None, timeline=marked)
+            again.append(result(r.case, machine, time.perf_counter() - start, marked[0]))
+    return dataclasses.replace(found, results=tuple(again))
 
 
 def lazy_changes(trace: Trace) -> int:

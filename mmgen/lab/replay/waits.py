@@ -16,7 +16,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 SPELL = np.dtype([("begin_ns", "<i8"), ("end_ns", "<i8"), ("first_ns", "<i8"), ("over_ns", "<i8"), ("first_cpu", "<i4"), ("last_cpu", "<i4"),
                   ("kicked", "<i4"), ("pad", "<i4")])
 NOW, NEVER = -1, np.iinfo(np.int64).max
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "max": 100.0}
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +80,19 @@ class Waits:
         if not 0 <= wanted <= 1:
             raise ValueError(f"percent={shown(percent)} is out of range: 0 to 100")
         ns, below = self.distribution
-        if wanted > 1 - self.unfinished + 1e-12 or not self.ns:
+        if not self.ns or wanted > 1 - self.unfinished + 1e-12 or self.unfinished == 1:
             return None
-        if wanted <= self.at_once:
+        if wanted <= self.at_once and self.at_once:
             return 0.0
-        at = int(np.searchsorted(below, wanted * self.ns))
-        if at >= len(below):
-            return float(ns[-1])
+        at = min(int(np.searchsorted(below, wanted * self.ns, side="left" if wanted else "right")), len(below) - 1)
         rise = below[at] - below[at - 1]
-        return float(ns[at - 1] + (ns[at] - ns[at - 1]) * (wanted * self.ns - below[at - 1]) / rise) if rise else float(ns[at])
+        return float(ns[at - 1] + (ns[at] - ns[at - 1]) * min((wanted * self.ns - below[at - 1]) / rise, 1.0)) if rise else float(ns[at])
+
+    @property
+    def longest_ns(self) -> int | None:
+        """How long the longest wait takes that is over before the recording ends; None: there is none."""
+        over = self.spells[self.spells["over_ns"] != NEVER]
+        return int(np.where(over["over_ns"] == NOW, 0, over["over_ns"] - over["begin_ns"]).max()) if len(over) else None
 
     def latency_ns(self, times_ns: Sequence[int] | Array) -> Array:
         """How long a wait takes that begins at each of `times_ns`: float64, inf where it is not over when the recording ends.
@@ -106,8 +110,8 @@ class Waits:
         """As JSON has it."""
         return {
             "idle": self.idle, **{f"{name}_ns": self.percentile_ns(percent) for name, percent in PERCENTILES.items()},
-            "at_once_share": self.at_once, "unfinished_share": self.unfinished, "kicked_share": self.kicked,
-            "holdouts": [holdout._asdict() for holdout in holdouts(self)], "longest": [wait._asdict() for wait in longest(self)],
+            "max_ns": self.longest_ns, "at_once_share": self.at_once, "unfinished_share": self.unfinished, "kicked_share": self.kicked,
+            "holdout_shares": by_what(self), "holdouts": [holdout._asdict() for holdout in holdouts(self)], "longest": [wait._asdict() for wait in longest(self)],
         }
 
 
@@ -151,6 +155,14 @@ class Long(NamedTuple):
     """whose payment was the last"""
     ran: list[tuple[str, float]]
     """what that CPU ran meanwhile: (the task, the share of the time), most first"""
+
+
+def by_what(found: Waits) -> dict[str, float]:
+    """The share of the waiting time that was for a CPU that idled, for one in a kernel thread, and for one in a task with an mm."""
+    shares = dict.fromkeys(("idle", "kernel thread", "task"), 0.0)
+    for holdout in holdouts(found, 2**31):
+        shares[holdout.what] += holdout.share
+    return shares
 
 
 def holdouts(found: Waits, most: int = 8) -> list[Holdout]:

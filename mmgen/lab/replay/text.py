@@ -1,0 +1,119 @@
+"""A replay in words: tables for a terminal and a page, and what the figures come to."""
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mmgen.lab.findings import time_text
+from mmgen.lab.replay.replay import Replay, longest_ns, percentile
+from mmgen.lab.replay.waits import PERCENTILES, Holdout, Long, by_what, holdouts, longest
+
+UNFINISHED = "not over"
+RULES = {"hang": "as it was: an idle CPU keeps its mm", "drop": "an idle CPU drops its mm", "kick": "holdouts are interrupted"}
+
+
+def took(ns: float | None, hz: int) -> str:
+    """How long a wait takes; None: it is not over when the recording ends."""
+    return UNFINISHED if ns is None else time_text(ns, hz) if ns else "no time"
+
+
+def recorded_text(r: Replay) -> list[str]:
+    """What the recording says of its machine, a line each."""
+    said, seconds = r.recorded, r.trace.seconds or math.inf
+    lines = [
+        f"{r.trace.name}: {r.trace.cpus} CPU{'s' * (r.trace.cpus != 1)} at {r.trace.hz} Hz for {r.trace.seconds:.3f} s, {len(r.trace):,} events",
+        f"  switches            {said['nr_switch']:>9,}   {said['switches_per_s']:>11,.0f} a second",
+        f"  refcount atomics    {r.lazy:>9,}   {said['refcount_atomics_per_s']:>11,.0f} a second, to take and drop mms that are used lazily",
+        f"  mms torn down       {said['nr_teardown']:>9,}   {said['nr_teardown'] / seconds:>11,.0f} a second, {r.lazy_teardowns:,} with another CPU"
+        " lazily on it: so many IPIs shootdown takes",
+    ]
+    if said["made_up_switches"]:
+        lines.append(f"  missed              {said['made_up_switches']:>9,}   switches that the recording does not have, and that must have been: made up")
+    if said["made_up_ticks"]:
+        lines.append(f"  ticks made up       {said['made_up_ticks']:>9,}")
+    if said["lost_events"]:
+        lines.append(f"  LOST                {said['lost_events']:>9,}   events, says the recorder: the figures lack them")
+    if said["contradictions"]:
+        lines.append(f"  contradictions      {said['contradictions']:>9,}   mms used, or torn down, after they were torn down")
+    return [*lines, *(f"  note: {note}" for note in r.trace.notes)]
+
+
+def wait_rows(r: Replay) -> list[list[str]]:
+    """How long waits take under each idle rule: a header, and a row for each figure; the first cell names it."""
+    hz = r.trace.hz
+
+    def times(row: str, found: Sequence[tuple[Callable[[float], float | None], float | None]]) -> list[list[str]]:
+        rows = [[f"{row}, {name}", *(took(one(percent), hz) for one, _ in found)] for name, percent in PERCENTILES.items()]
+        return [*rows, [f"{row}, max", *("-" if longest is None else took(longest, hz) for _, longest in found)]]
+
+    rows = [["", *(f"{found.idle}: {RULES[found.idle]}" for found in r.waits)]]
+    rows += times("alone, from any moment", [(found.percentile_ns, found.longest_ns) for found in r.waits])
+    rows.append(["no time at all", *(f"{100 * found.at_once:.1f} % of moments" for found in r.waits)])
+    rows.append(["not over at the end", *(f"{100 * found.unfinished:.1f} % of moments" for found in r.waits)])
+    rows.append(["needs a kick", *(f"{100 * found.kicked:.1f} % of moments" if found.idle == "kick" else "-" for found in r.waits)])
+    if r.trace.counts["teardown"]:
+        at = [r.at_teardowns(found) for found in r.waits]
+        rows += times("alone, from a teardown", [(partial(percentile, one), longest_ns(one)) for one in at])
+    if any(len(one.begun_ns) for one in r.arrivals):
+        rows += times("arriving, as in a run", [(one.percentile_ns, longest_ns(one.took_ns)) for one in r.arrivals])
+    return rows
+
+
+def holdout_text(h: Holdout) -> str:
+    """Who it was."""
+    return f"CPU {h.cpu}, {'idle' if h.what == 'idle' else f'in {h.what} {h.task}' if h.what == 'kernel thread' else f'in {h.task}'}"
+
+
+def long_text(w: Long, hz: int) -> str:
+    """When a long wait began, what it took, and what the CPU ran that paid last."""
+    ran = ", ".join(f"{task} {100 * share:.0f} %" for task, share in w.ran if share >= 0.005)
+    return f"from {w.begin_ns / 1e9:.6f} s: {took(w.took_ns, hz)}, for CPU {w.cpu}, which ran {ran or 'nothing that was recorded'}"
+
+
+def holdout_lines(r: Replay, most: int = 3) -> list[str]:
+    """Under each idle rule: who held up the most of all waiting time, and the longest waits."""
+    lines: list[str] = []
+    for found in r.waits:
+        who = [h for h in holdouts(found, most) if h.share >= 0.005]
+        what = ", ".join(f"{name} {100 * share:.0f} %" for name, share in by_what(found).items())
+        lines.append(f"{found.idle}: {what}; most for " + ("; ".join(f"{holdout_text(h)} ({100 * h.share:.0f} %)" for h in who) or "nobody"))
+        lines += [f"  {long_text(wait, r.trace.hz)}" for wait in longest(found, most)]
+    return lines
+
+
+def sentences(r: Replay) -> list[str]:
+    """What the figures come to, each sentence only where they say so."""
+    said = []
+    hz = r.trace.hz
+    for found in r.waits:
+        median, worst = found.percentile_ns(50), found.longest_ns
+        if median is None:
+            says = f"Under {found.idle} more than half of all waits are not over when the recording ends"
+        elif found.at_once > 0.5:
+            says = f"Under {found.idle} a wait takes no time at {100 * found.at_once:.1f} % of all moments, and {time_text(worst, hz)} at most"
+        else:
+            says = f"Under {found.idle} a wait takes {time_text(median, hz)} at the median"
+            says += f" and {time_text(worst, hz)} at worst"
+        if median is not None and found.unfinished:
+            says += f"; from the last {100 * found.unfinished:.1f} % of all moments it is not over when the recording ends"
+        if who := holdouts(found, 1):
+            says += f"; {100 * who[0].share:.0f} % of the time they wait for {holdout_text(who[0])}"
+        said.append(says + ".")
+    hang = next((found for found in r.waits if found.idle == "hang"), None)
+    if hang is not None:
+        ours, theirs = hang.percentile_ns(50), r.idealised_ns
+        if theirs is None:
+            said.append("An idealised wait, of two increments of a generation that is counted all the time, would not be over at the median: it "
+                        "asks every CPU for two switches, each followed by a tick, and those that idle have neither.")
+        elif ours is not None:
+            said.append(
+                f"An idealised wait, of two increments of a generation that is counted all the time, would take {time_text(theirs, hz)} at the "
+                f"median where a wait alone takes {time_text(ours, hz)}: alone, its first generation asks for a tick of each CPU only, since all "
+                "have switched since anybody waited; waits that join others find a generation under way, and take three.")
+    return said
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows, in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
+            for row in rows]
