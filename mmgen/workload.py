@@ -1,4 +1,5 @@
 """What the CPUs of a machine do: switch at a rate, idle, replay a recorded machine, or call a function."""
+import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,10 @@ from enum import IntEnum
 from mmgen._arguments import integer, real, shown, whole
 from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
+
+
+# So many tick periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one.
+QUIET = 3
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,9 @@ class Idle:
 class Replay:
     """Each CPU does what a recorded one did, when it did it: its switches, its ticks, its idle spells; then it idles.
 
-    A switch to a task with an mm counts as one; a switch to a kernel thread does not (the CPU keeps the mm, lazily); a switch to
-    the idle task drops the mm and idles, without a tick, until the CPU switches to anything else.
+    A switch to a task with an mm counts as one, and so does an exec; a switch to a kernel thread does not (the CPU keeps the mm, lazily);
+    a switch to the idle task drops the mm and idles, without a tick, until the CPU switches to anything else. A CPU that is not said to
+    idle, and of which nothing was recorded for three tick periods, has idled: recorders miss switches.
     """
 
     trace: MmTrace
@@ -59,13 +65,21 @@ class Replay:
         """When CPU `cpu` does what, in ns from the trace's beginning, and what (a Step). TypeError unless `cpu` is a whole number."""
         cpu = integer(cpu, "cpu")
         times, steps = array("q"), array("q")
+        quiet_ns = QUIET * 10**9 // self.trace.hz if any(event.kind == "T" for event in self.trace.events) else math.inf
+        running = False
         for event in self.trace.events:
             if event.cpu == cpu and (step := step_of(event)) is not None:
                 if not times and event.kind == "S" and event.operands[0] == 0:
                     times.append(0)                     # the CPU idled when the recording began
                     steps.append(Step.IDLE)
+                elif running and event.t_ns - times[-1] > quiet_ns:
+                    times.append(times[-1] + 10**9 // self.trace.hz)            # it would have ticked
+                    steps.append(Step.IDLE)
+                    running = False
                 times.append(event.t_ns)
                 steps.append(step)
+                if step is not Step.TICK:
+                    running = step is not Step.IDLE
         return times, steps
 
 
@@ -79,6 +93,8 @@ def step_of(event: Event) -> Step | None:
     """What `event` has its CPU do; None for what concerns an mm alone."""
     if event.kind == "T":
         return Step.TICK
+    if event.kind == "C":
+        return Step.SWITCH                              # exec's activate_mm
     if event.kind != "S":
         return None
     _, _, next_tid, next_mm = event.operands

@@ -1,5 +1,4 @@
-"""What a wait takes that begins at any moment of a recording: told in one pass, and found out by a domain that a wait begins in, each time."""
-import itertools
+"""What a wait takes that begins at any moment of a recording: told in one pass, and by a domain in which it begins, moment by moment."""
 
 import numpy as np
 import pytest
@@ -7,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmgen.lab import Costs, Generation
 from mmgen.lab.replay.replay import RecordedCase, run
-from mmgen.lab.replay.steps import What, steps_of
-from mmgen.lab.replay.waits import NEVER, NOW, Waits, by_what, holdouts, longest, waits
+from mmgen.lab.replay.steps import steps_of
+from mmgen.lab.replay.waits import NEVER, NOW, waits
 from mmgen.lab.traces import Kind, Trace
 
 FREE = Costs(line=0, atomic=0, fence=0, ipi=0, interrupt=0, look=0)

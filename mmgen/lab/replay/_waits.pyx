@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False, freethreading_compatible=True
-"""What a wait would have taken that began at any moment of a recording, with nobody else waiting: in one pass, from its end to its beginning.
+"""What a wait would have taken that began at any moment of a recording, with nobody else waiting: in one pass, from its end back.
 
 A wait takes two generations. In the first each CPU owes a mark: a tick or, where idle CPUs drop their mm, going idle; who idles has paid.
 In the second it owes a mark with a switch since the snapshot that was taken of it last in the first: at its last tick there or, if it had
@@ -246,8 +246,8 @@ cdef inline int32_t tick_at(looking_back *b, uint32_t cpu, int32_t i) noexcept n
     return b.ticks[i] if i < b.lists[cpu].last else NEVER - <int32_t>cpu
 
 
-cdef inline int32_t next_with_switch(looking_back *b, tick_list *l, int32_t i) noexcept nogil:
-    return b.with_switch[i] if i < l.last else l.last
+cdef inline int32_t next_with_switch(looking_back *b, tick_list *list, int32_t i) noexcept nogil:
+    return b.with_switch[i] if i < list.last else list.last
 
 
 # When cpu's patience is out, in a generation whose first tick of this CPU is ticks[next] and in which ticks[counts] counts: it is
@@ -259,28 +259,28 @@ cdef inline int32_t patience_out(looking_back *b, uint32_t cpu, int32_t next, in
 # As follow(), of the ticks alone.
 cdef inline void follow_ticks(looking_back *b, int32_t at) noexcept nogil:
     cdef const step *s
-    cdef tick_list *l
+    cdef tick_list *list
     while b.at2 > at:
         b.at2 -= 1
         b.work += 1
         s = &b.steps[b.at2]
-        l = &b.lists[s.cpu]
+        list = &b.lists[s.cpu]
         if s.what == TICK:
-            l.next2 -= 1
-            l.fresh2 = False
+            list.next2 -= 1
+            list.fresh2 = False
         elif s.what == USER or s.what == EXEC:
-            l.fresh2 = True
+            list.fresh2 = True
 
 
 cdef void look_kick(looking_back *b) noexcept nogil:
     cdef int32_t first = NOW, first_holdout, last_holdout, out = NEVER, second = NOW, counts, kicked = 0
     cdef uint32_t cpu
-    cdef tick_list *l
+    cdef tick_list *list
     b.work += 2 * b.nr_cpus
     for cpu in range(b.nr_cpus):
-        l = &b.lists[cpu]
-        first = max(first, tick_at(b, cpu, l.next))
-        out = min(out, patience_out(b, cpu, l.next, l.next))
+        list = &b.lists[cpu]
+        first = max(first, tick_at(b, cpu, list.next))
+        out = min(out, patience_out(b, cpu, list.next, list.next))
     first_holdout = cpu_at(b, first)
     if out < first:
         first = out
@@ -291,13 +291,13 @@ cdef void look_kick(looking_back *b) noexcept nogil:
     follow_ticks(b, first + 1)
     out = NEVER
     for cpu in range(b.nr_cpus):
-        l = &b.lists[cpu]
-        if l.next2 < l.last and l.next == l.next2 and kicked:           # it has not ticked: the kick is its last mark
-            counts = l.next2 if l.fresh2 else next_with_switch(b, l, l.next2 + 1)
+        list = &b.lists[cpu]
+        if list.next2 < list.last and list.next == list.next2 and kicked:           # it has not ticked: the kick is its last mark
+            counts = list.next2 if list.fresh2 else next_with_switch(b, list, list.next2 + 1)
         else:
-            counts = next_with_switch(b, l, l.next2)
+            counts = next_with_switch(b, list, list.next2)
         second = max(second, tick_at(b, cpu, counts))
-        out = min(out, patience_out(b, cpu, l.next2, counts))
+        out = min(out, patience_out(b, cpu, list.next2, counts))
     last_holdout = cpu_at(b, second)
     if out < second:
         second = out
@@ -336,7 +336,7 @@ cdef void begin_back(looking_back *b) noexcept nogil:
 cdef bint begin_back_kick(looking_back *b) noexcept nogil:
     cdef int32_t i, nr = 0
     cdef uint32_t cpu
-    cdef tick_list *l
+    cdef tick_list *list
     b.lists = <tick_list *>calloc(b.nr_cpus, sizeof(tick_list))
     if b.lists is NULL:
         return False
@@ -344,24 +344,24 @@ cdef bint begin_back_kick(looking_back *b) noexcept nogil:
         if b.steps[i].what == TICK:
             b.lists[b.steps[i].cpu].last += 1
     for cpu in range(b.nr_cpus):
-        l = &b.lists[cpu]
-        l.first = nr
-        nr += l.last
-        l.last = l.next = l.first
+        list = &b.lists[cpu]
+        list.first = nr
+        nr += list.last
+        list.last = list.next = list.first
     b.ticks = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
     b.with_switch = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
     if b.ticks is NULL or b.with_switch is NULL:
         return False
     for i in range(b.nr):
         if b.steps[i].what == TICK:
-            l = &b.lists[b.steps[i].cpu]
-            b.ticks[l.last] = i
-            l.last += 1
+            list = &b.lists[b.steps[i].cpu]
+            b.ticks[list.last] = i
+            list.last += 1
     for cpu in range(b.nr_cpus):
-        l = &b.lists[cpu]
-        for i in range(l.last - 1, l.first - 1, -1):
-            b.with_switch[i] = i if b.flags[b.ticks[i]] & SWITCHED else b.with_switch[i + 1] if i + 1 < l.last else l.last
-        l.next = l.next2 = l.last
+        list = &b.lists[cpu]
+        for i in range(list.last - 1, list.first - 1, -1):
+            b.with_switch[i] = i if b.flags[b.ticks[i]] & SWITCHED else b.with_switch[i + 1] if i + 1 < list.last else list.last
+        list.next = list.next2 = list.last
     b.changed = True
     return True
 

@@ -80,8 +80,8 @@ def draw(o: argparse.Namespace, found: Replay, html_out: Any) -> None:
     pictures = drawn(found)
     if html_out is not None:
         html_out.write(report.page(
-            found.results, title=f"{found.trace.name}: ways to free a lazy mm, on a recorded machine", words=". ".join(
-                line.strip() for line in recorded_text(found)) + ".", command=again(o), notes=(*sentences(found), *found.trace.notes),
+            found.results, title=f"{found.trace.name}: ways to free a lazy mm, on a recorded machine",
+            words=". ".join(" ".join(line.split()) for line in recorded_text(found)) + ".", command=again(o), notes=sentences(found),
             limits=LIMITS, tables=[("How long a wait takes", wait_rows(found))], lists=[("Who held the waits up", holdout_lines(found))],
             drawn=pictures))
     if o.pictures is not None:
@@ -117,8 +117,8 @@ def need_perfetto() -> None:
 def text(found: Replay) -> str:
     """All of it, for a terminal."""
     lines = [*recorded_text(found), "", "How long a wait takes", *(f"  {line}" for line in aligned(wait_rows(found))), "",
-             "Who held the waits up", *(f"  {line}" for line in holdout_lines(found)), "", "What the policies cost", table_text(found.results),
-             "", *(textwrap.fill(sentence, WIDTH) for sentence in sentences(found))]
+             "Who held the waits up", *(f"  {line}" for line in holdout_lines(found)), "", "What the policies cost",
+             table_text(found.results), "", *(textwrap.fill(sentence, WIDTH) for sentence in sentences(found))]
     return "\n".join(lines)
 
 

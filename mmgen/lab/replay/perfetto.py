@@ -1,8 +1,8 @@
 """A replay as a Perfetto trace, for ui.perfetto.dev: the recorded switches, and on the same tracks what the generations did there.
 
     generations     each from when it opened until the next did
-    CPU n           what it ran, as recorded; marks where its tick counted in a generation, where it opened one, was interrupted, and what of
-                    the switches was made up
+    CPU n           what it ran, as recorded (a note says so where that was made up); marks where its tick counted in a generation, where it
+                    opened one, and where it was interrupted
     mms             each that was torn down, from then until it was freed
 """
 import itertools
@@ -34,7 +34,8 @@ def write(path: str | os.PathLike[str], replay: Replay, result: Result) -> None:
     opened = timeline.of("opened")
     for mark, until in itertools.zip_longest(opened, (mark.ns for mark in opened[1:]), fillvalue=timeline.end_ns):
         if not isinstance(mark, int):
-            trace.slice(track, mark.ns, until, named("generation", mark.number), {"generation": mark.number, "opened by": f"CPU {mark.cpu}"})
+            notes: Notes = {"generation": mark.number, "opened by": f"CPU {mark.cpu}"}
+            trace.slice(track, mark.ns, until, named("generation", mark.number), notes)
     by_cpu: dict[int, list[tuple[int, str, int]]] = {}
     for mark in timeline.of("paid", "opened", "interrupted"):
         by_cpu.setdefault(mark.cpu, []).append((mark.ns, mark.what, mark.number))

@@ -6,7 +6,7 @@ from mmgen.lab.replay.replay import Replay
 
 
 def waits_cdf(replay: Replay) -> Figure:
-    """How long a wait takes that begins at any moment, alone: the share of moments from which it takes no longer, a line for each idle rule.
+    """How long a wait takes that begins at any moment, alone: the share of moments from which it takes no longer, a line for each rule.
 
     ValueError where there is no idle rule.
     """
@@ -38,13 +38,14 @@ def drawn(replay: Replay) -> list[tuple[str, Figure]]:
     """(what it shows, the picture): those that there is something to draw for."""
     found: list[tuple[str, Figure]] = []
     if replay.waits:
-        found.append((f"How long a wait takes that begins at any moment of {replay.trace.name}, with nobody else waiting, under each idle rule.",
-                      waits_cdf(replay)))
+        found.append((f"How long a wait takes that begins at any moment of {replay.trace.name}, with nobody else waiting, under each "
+                      "idle rule.", waits_cdf(replay)))
     results = replay.results
     if any(r.frees for r in results):
-        found += [("How long mms waited from their teardown until they were freed: the share that waited no longer.", latency_cdf(results)),
+        found += [("How long mms waited from their teardown until they were freed: the share that waited no longer.",
+                   latency_cdf(results)),
                   ("Mms held over time: torn down, and not freed. Means of 256 equal parts of the recording.", held_over_time(results))]
-    found += [(f"Generations on each CPU under generation {r.case.policy.idle}: grey is idle, hatched a kernel thread; a bar is a tick that "
-               "counted, a dashed line a generation that opens, with its number and the CPU that opened it.", generations(r))
+    found += [(f"Generations on each CPU under generation {r.case.policy.idle}: grey is idle, hatched a kernel thread; a bar is a tick "
+               "that counted, a dashed line a generation that opens, with its number and the CPU that opened it.", generations(r))
               for r in results if r.timeline is not None and r.timeline.of("opened") and hasattr(r.case.policy, "idle")]
     return found

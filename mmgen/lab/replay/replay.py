@@ -164,13 +164,14 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
         ends = np.array(machine.ends, np.int64)
         arriving.append(Arrivals(rule, due, np.where(ends < 0, np.inf, (ends - due).astype(np.float64))))
         done += 1
-    # A CPU is in a trimmed mm_cpumask as long as it uses the mm: so many IPIs as CPUs are lazily on an mm that is torn down elsewhere.
+    # A CPU is in a trimmed mm_cpumask as long as it uses the mm: so many IPIs as CPUs use one lazily that is torn down elsewhere.
     trimmed = run(steps, dataclasses.replace(first, policy=Shootdown(trim=True)), far)
-    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), idealised(steps), lazy_changes(trace), trimmed.counts["ipis"])
+    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), idealised(steps), lazy_changes(trace),
+                  trimmed.counts["ipis"])
 
 
 def with_timelines(found: Replay, begin: float, end: float) -> Replay:
-    """`found` with a timeline from `begin` to `end`, seconds of the recording, in each result of a generation policy. Raises as replay()."""
+    """`found` with a timeline from `begin` to `end`, seconds of the recording, in each generation policy's result. Raises as replay()."""
     marked = window((begin, end))
     again = []
     for r in found.results:

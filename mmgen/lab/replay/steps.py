@@ -87,12 +87,12 @@ def steps_of(trace: Trace) -> Steps:
 
 
 def beginning(made: Array, cpus: int) -> tuple[Array, Array]:
-    """What each CPU runs at the beginning, which is what the first of its steps that is no tick has made up; and the steps without those."""
+    """What each CPU runs at the beginning: what the first of its steps that is no tick has made up; and the steps without those."""
     first = np.zeros(cpus, STEP)
     first["cpu"] = np.arange(cpus)
     first["what"] = What.IDLE                               # a CPU of which nothing was recorded
     tasks = np.flatnonzero(made["what"] != What.TICK)
-    seen, where = np.unique(made["cpu"][tasks], return_index=True)
+    where = np.unique(made["cpu"][tasks], return_index=True)[1]
     where = tasks[where]
     where = where[made["made_up"][where] != 0]
     first[made["cpu"][where]] = made[where]

@@ -18,22 +18,23 @@ def took(ns: float | None, hz: int) -> str:
 
 def recorded_text(r: Replay) -> list[str]:
     """What the recording says of its machine, a line each."""
-    said, seconds = r.recorded, r.trace.seconds or math.inf
-    lines = [
-        f"{r.trace.name}: {r.trace.cpus} CPU{'s' * (r.trace.cpus != 1)} at {r.trace.hz} Hz for {r.trace.seconds:.3f} s, {len(r.trace):,} events",
-        f"  switches            {said['nr_switch']:>9,}   {said['switches_per_s']:>11,.0f} a second",
-        f"  refcount atomics    {r.lazy:>9,}   {said['refcount_atomics_per_s']:>11,.0f} a second, to take and drop mms that are used lazily",
-        f"  mms torn down       {said['nr_teardown']:>9,}   {said['nr_teardown'] / seconds:>11,.0f} a second, {r.lazy_teardowns:,} with another CPU"
-        " lazily on it: so many IPIs shootdown takes",
-    ]
-    if said["made_up_switches"]:
-        lines.append(f"  missed              {said['made_up_switches']:>9,}   switches that the recording does not have, and that must have been: made up")
-    if said["made_up_ticks"]:
-        lines.append(f"  ticks made up       {said['made_up_ticks']:>9,}")
-    if said["lost_events"]:
-        lines.append(f"  LOST                {said['lost_events']:>9,}   events, says the recorder: the figures lack them")
-    if said["contradictions"]:
-        lines.append(f"  contradictions      {said['contradictions']:>9,}   mms used, or torn down, after they were torn down")
+    said, trace = r.recorded, r.trace
+    seconds = trace.seconds or math.inf
+
+    def row(name: str, number: int, says: str, rate: bool = True) -> str:
+        return f"  {name:<18}{number:>9,}   " + (f"{number / seconds:>11,.0f} a second{says}" if rate else says)
+
+    lines = [f"{trace.name}: {trace.cpus} CPU{'s' * (trace.cpus != 1)} at {trace.hz} Hz for {trace.seconds:.3f} s, {len(trace):,} events",
+             row("switches", said["nr_switch"], ""),
+             row("refcount atomics", r.lazy, ", to take and drop mms that are used lazily"),
+             row("mms torn down", said["nr_teardown"], ""),
+             row("... and lazy", r.lazy_teardowns, ", used by another CPU lazily: the IPIs of a shootdown")]
+    for name, says in (("made_up_switches", "switches that the recording lacks, and that must have been: made up"),
+                       ("made_up_ticks", "ticks that were not recorded: made up"),
+                       ("lost_events", "events were lost, says the recorder: the figures lack them"),
+                       ("contradictions", "times an mm was used, or torn down, after it was torn down")):
+        if said[name]:
+            lines.append(row(name.split("_")[0].replace("made", "missed"), said[name], says, rate=False))
     return [*lines, *(f"  note: {note}" for note in r.trace.notes)]
 
 
@@ -60,7 +61,8 @@ def wait_rows(r: Replay) -> list[list[str]]:
 
 def holdout_text(h: Holdout) -> str:
     """Who it was."""
-    return f"CPU {h.cpu}, {'idle' if h.what == 'idle' else f'in {h.what} {h.task}' if h.what == 'kernel thread' else f'in {h.task}'}"
+    doing = {"idle": "idle", "kernel thread": f"in kernel thread {h.task}", "task": f"in {h.task}"}
+    return f"CPU {h.cpu}, {doing[h.what]}"
 
 
 def long_text(w: Long, hz: int) -> str:
@@ -75,7 +77,8 @@ def holdout_lines(r: Replay, most: int = 3) -> list[str]:
     for found in r.waits:
         who = [h for h in holdouts(found, most) if h.share >= 0.005]
         what = ", ".join(f"{name} {100 * share:.0f} %" for name, share in by_what(found).items())
-        lines.append(f"{found.idle}: {what}; most for " + ("; ".join(f"{holdout_text(h)} ({100 * h.share:.0f} %)" for h in who) or "nobody"))
+        most_for = "; ".join(f"{holdout_text(h)} ({100 * h.share:.0f} %)" for h in who) or "nobody"
+        lines.append(f"{found.idle}: {what}; most for {most_for}")
         lines += [f"  {long_text(wait, r.trace.hz)}" for wait in longest(found, most)]
     return lines
 
@@ -89,7 +92,8 @@ def sentences(r: Replay) -> list[str]:
         if median is None:
             says = f"Under {found.idle} more than half of all waits are not over when the recording ends"
         elif found.at_once > 0.5:
-            says = f"Under {found.idle} a wait takes no time at {100 * found.at_once:.1f} % of all moments, and {time_text(worst, hz)} at most"
+            says = f"Under {found.idle} a wait takes no time at {100 * found.at_once:.1f} % of all moments"
+            says += f", and {time_text(worst, hz)} at most"
         else:
             says = f"Under {found.idle} a wait takes {time_text(median, hz)} at the median"
             says += f" and {time_text(worst, hz)} at worst"
@@ -102,13 +106,14 @@ def sentences(r: Replay) -> list[str]:
     if hang is not None:
         ours, theirs = hang.percentile_ns(50), r.idealised_ns
         if theirs is None:
-            said.append("An idealised wait, of two increments of a generation that is counted all the time, would not be over at the median: it "
-                        "asks every CPU for two switches, each followed by a tick, and those that idle have neither.")
+            said.append("An idealised wait, of two increments of a generation that is counted all the time, would not be over at the "
+                        "median: it asks every CPU for two switches, each followed by a tick, and those that idle have neither.")
         elif ours is not None:
             said.append(
-                f"An idealised wait, of two increments of a generation that is counted all the time, would take {time_text(theirs, hz)} at the "
-                f"median where a wait alone takes {time_text(ours, hz)}: alone, its first generation asks for a tick of each CPU only, since all "
-                "have switched since anybody waited; waits that join others find a generation under way, and take three.")
+                "An idealised wait, of two increments of a generation that is counted all the time, would take "
+                f"{time_text(theirs, hz)} at the median where a wait alone takes {time_text(ours, hz)}: alone, its first generation asks "
+                "for a tick of each CPU only, since all have switched since anybody waited; waits that join others find a generation "
+                "under way, and take three.")
     return said
 
 

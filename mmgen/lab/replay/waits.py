@@ -13,8 +13,8 @@ from mmgen.lab.replay.steps import Steps, What
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # As _waits.pyx has it.
-SPELL = np.dtype([("begin_ns", "<i8"), ("end_ns", "<i8"), ("first_ns", "<i8"), ("over_ns", "<i8"), ("first_cpu", "<i4"), ("last_cpu", "<i4"),
-                  ("kicked", "<i4"), ("pad", "<i4")])
+SPELL = np.dtype([("begin_ns", "<i8"), ("end_ns", "<i8"), ("first_ns", "<i8"), ("over_ns", "<i8"), ("first_cpu", "<i4"),
+                  ("last_cpu", "<i4"), ("kicked", "<i4"), ("pad", "<i4")])
 NOW, NEVER = -1, np.iinfo(np.int64).max
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
@@ -111,7 +111,8 @@ class Waits:
         return {
             "idle": self.idle, **{f"{name}_ns": self.percentile_ns(percent) for name, percent in PERCENTILES.items()},
             "max_ns": self.longest_ns, "at_once_share": self.at_once, "unfinished_share": self.unfinished, "kicked_share": self.kicked,
-            "holdout_shares": by_what(self), "holdouts": [holdout._asdict() for holdout in holdouts(self)], "longest": [wait._asdict() for wait in longest(self)],
+            "holdout_shares": by_what(self), "holdouts": [holdout._asdict() for holdout in holdouts(self)],
+            "longest": [wait._asdict() for wait in longest(self)],
         }
 
 
