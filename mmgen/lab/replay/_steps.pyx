@@ -17,7 +17,9 @@ cdef struct cpu_state:
 
 cdef struct mending:
     step *out
-    Py_ssize_t nr
+    step *first                         # by CPU: what it runs at the beginning
+    step *early                         # what belongs before the last of `out`
+    Py_ssize_t nr, nr_early
     uint32_t nr_cpus
     cpu_state *cpus
     int32_t *tid_mm                     # by tid: the mm that the thread was last seen with
@@ -28,8 +30,7 @@ cdef struct mending:
     Py_ssize_t made_up, contradictions
 
 
-cdef inline void put(mending *m, int64_t t, uint32_t cpu, unsigned char what, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
-    cdef step *s = &m.out[m.nr]
+cdef inline void set_step(step *s, int64_t t, uint32_t cpu, unsigned char what, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
     s.t = t
     s.cpu = cpu
     s.tid = tid
@@ -37,6 +38,10 @@ cdef inline void put(mending *m, int64_t t, uint32_t cpu, unsigned char what, in
     s.what = what
     s.made_up = made_up
     s.pad[0] = s.pad[1] = 0
+
+
+cdef inline void put(mending *m, int64_t t, uint32_t cpu, unsigned char what, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
+    set_step(&m.out[m.nr], t, cpu, what, tid, mm, made_up)
     m.nr += 1
     m.made_up += made_up
 
@@ -52,12 +57,20 @@ cdef inline int32_t mm_of(mending *m, int32_t tid, int32_t mm) noexcept nogil:
     return 0
 
 
-cdef inline void switch_to(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
+cdef inline unsigned char kind_of(int32_t tid, int32_t mm) noexcept nogil:
+    return USER if mm else KTHREAD if tid else IDLE
+
+
+cdef inline void set_task(mending *m, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
     m.cpus[cpu].tid = tid
     m.cpus[cpu].mm = mm
     if tid:
         m.tid_mm[tid] = mm
-    put(m, t, cpu, USER if mm else KTHREAD if tid else IDLE, tid, mm, made_up)
+
+
+cdef inline void switch_to(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
+    set_task(m, cpu, tid, mm)
+    put(m, t, cpu, kind_of(tid, mm), tid, mm, made_up)
 
 
 cdef inline void give_up(mending *m, int64_t t, uint32_t cpu, bint made_up) noexcept nogil:
@@ -74,14 +87,22 @@ cdef inline void get_new(mending *m, int64_t t, uint32_t cpu, int32_t mm, bint m
 
 # cpu has gone idle unseen since it was seen last: at the latest when it should have ticked, had it run on.
 cdef inline void idled(mending *m, int64_t t, uint32_t cpu) noexcept nogil:
-    switch_to(m, min(t, m.cpus[cpu].last + m.period) if m.period else t, cpu, 0, 0, True)
+    cdef int64_t since = m.cpus[cpu].last + m.period
+    if m.period == 0 or since >= t:
+        switch_to(m, t, cpu, 0, 0, True)
+        return
+    set_task(m, cpu, 0, 0)
+    set_step(&m.early[m.nr_early], since, cpu, IDLE, 0, 0, True)
+    m.nr_early += 1
+    m.made_up += 1
 
 
 # That `tid`, with mm, runs on cpu now is what an event there says.
 cdef inline void runs(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
     cdef cpu_state *c = &m.cpus[cpu]
     if c.tid == NOBODY:                     # the first that is known of this CPU: it has run it from the beginning
-        switch_to(m, t, cpu, tid, mm, True)
+        set_task(m, cpu, tid, mm)
+        set_step(&m.first[cpu], 0, cpu, kind_of(tid, mm), tid, mm, True)
     elif c.tid != tid and tid == 0:
         idled(m, t, cpu)
     elif c.tid != tid:
@@ -139,11 +160,12 @@ cdef void event(mending *m, int64_t t, uint32_t cpu, unsigned char kind, int32_t
 
 
 cdef class Mender:
-    """Makes steps of events, whose columns are checked (Trace), into `out`: steps, five times as many as there are events, and one more.
+    """Makes steps of events, whose columns are checked (Trace), into `out`: steps, four times as many as there are events, and one more;
+    into `early`, as many as there are events, and one more: steps that belong before the last of those; and into `first`, a step for each
+    CPU: what it runs at the beginning, idle where nothing is known of it.
 
     execs: the indices of the teardowns that are a part of an exec; exec_mms: the mm that each of those gives. nr_tids, nr_mms: one more
     than the highest; there is room for as many mms more as there are teardowns. period: ns from tick to tick, 0 where ticks tell nothing.
-    What is made up may be before the step before it.
     Thread-safety: one thread at a time.
     """
 
@@ -151,19 +173,27 @@ cdef class Mender:
     cdef const int64_t[::1] t, execs
     cdef const int32_t[::1] cpu, tid, mm, next_tid, next_mm, exec_mms
     cdef const unsigned char[::1] kind
-    cdef unsigned char[::1] out
+    cdef unsigned char[::1] out, first, early
     cdef Py_ssize_t next, next_exec
 
-    def __cinit__(self, columns, execs, exec_mms, out, uint32_t nr_cpus, int32_t nr_tids, int32_t nr_mms, int32_t nr_torn_down,
+    def __cinit__(self, columns, execs, exec_mms, out, first, early, uint32_t nr_cpus, int32_t nr_tids, int32_t nr_mms, int32_t nr_torn_down,
                   int64_t period, /):
         cdef uint32_t cpu
         self.t, self.cpu, self.kind, self.tid, self.mm, self.next_tid, self.next_mm = columns
         self.execs = execs
         self.exec_mms = exec_mms
         self.out = out
-        if <size_t>len(out) < (5 * <size_t>len(self.t) + 1) * sizeof(step):
+        self.first = first
+        self.early = early
+        if <size_t>len(out) < (4 * <size_t>len(self.t) + 1) * sizeof(step):
             raise ValueError(f"out has {len(out)} bytes: too few")
+        if <size_t>len(first) < nr_cpus * sizeof(step):
+            raise ValueError(f"first has {len(first)} bytes: too few")
         self.m.out = <step *>&self.out[0]
+        if <size_t>len(early) < (<size_t>len(self.t) + 1) * sizeof(step):
+            raise ValueError(f"early has {len(early)} bytes: too few")
+        self.m.first = <step *>&self.first[0]
+        self.m.early = <step *>&self.early[0]
         self.m.nr_cpus = nr_cpus
         self.m.fresh = nr_mms
         self.m.period = period
@@ -175,6 +205,7 @@ cdef class Mender:
             raise MemoryError(f"no memory for {nr_cpus} CPUs, {nr_tids} threads and {nr_mms + nr_torn_down} mms")
         for cpu in range(nr_cpus):
             self.m.cpus[cpu].tid = NOBODY
+            set_step(&self.m.first[cpu], 0, cpu, IDLE, 0, 0, True)
 
     def __dealloc__(self):
         free(self.m.cpus)
@@ -201,6 +232,11 @@ cdef class Mender:
     def nr(self):
         """Steps so far."""
         return self.m.nr
+
+    @property
+    def nr_early(self):
+        """Steps in `early` so far."""
+        return self.m.nr_early
 
     @property
     def nr_mms(self):

@@ -63,43 +63,40 @@ def steps_of(trace: Trace) -> Steps:
         raise TypeError(f"trace={shown(trace)} is of type {type(trace).__name__}, not a Trace: mmgen.lab.traces.read() reads one")
     if not len(trace):
         raise ValueError(f"the trace {trace.name} has no events")
-    tid, next_tid = trace.tid, trace.next_tid
+    tid, next_tid, names = trace.tid, trace.next_tid, None
     if (nr_tids := 1 + int(max(tid.max(), next_tid.max()))) > 1 << 24:
         # The kernel's own limit is 2**22. The numbers in their order, 0 being 0, are as good as they are.
         names, dense = np.unique(np.concatenate((np.zeros(1, np.int32), tid, next_tid)), return_inverse=True)
         tid, next_tid = (part.astype(np.int32) for part in np.split(dense[1:], 2))
         nr_tids = len(names)
     execs, exec_mms = execs_of(trace)
-    room = np.empty(5 * len(trace) + 1, STEP)               # what is never written to takes no memory
-    teardowns = trace.counts["teardown"]
-    mender = Mender((trace.t_ns, trace.cpu, trace.kind, tid, trace.mm, next_tid, trace.next_mm), execs, exec_mms, room.view(np.uint8),
-                    trace.cpus, nr_tids, 1 + trace.nr_mms, teardowns, 10**9 // trace.hz if trace.counts["tick"] else 0)
+    counts = trace.counts
+    # What is never written to takes no memory.
+    made, early, first = (np.empty(n, STEP) for n in (4 * len(trace) + 1, len(trace) + 1, trace.cpus))
+    mender = Mender((trace.t_ns, trace.cpu, trace.kind, tid, trace.mm, next_tid, trace.next_mm), execs, exec_mms, made.view(np.uint8),
+                    first.view(np.uint8), early.view(np.uint8), trace.cpus, nr_tids, 1 + trace.nr_mms, counts["teardown"],
+                    10**9 // trace.hz if counts["tick"] else 0)
     while not mender.go_on(EVENTS_A_SLICE):
         pass
-    made = room[:mender.nr]
-    first, rest = beginning(made, trace.cpus)
-    if (np.diff(rest["t_ns"]) < 0).any():
-        rest = rest[np.argsort(rest["t_ns"], kind="stable")]
-    if nr_tids > 1 << 24:
-        for part in first, rest:
+    made = merged(made[:mender.nr], early[:mender.nr_early])
+    if names is not None:
+        for part in first, made:
             part["tid"] = names[part["tid"]]
-    return Steps(trace, rest, first, mender.nr_mms, int(np.count_nonzero(rest["made_up"])), mender.contradictions)
+    return Steps(trace, made, first, mender.nr_mms, mender.made_up, mender.contradictions)
 
 
-def beginning(made: Array, cpus: int) -> tuple[Array, Array]:
-    """What each CPU runs at the beginning: what the first of its steps that is no tick has made up; and the steps without those."""
-    first = np.zeros(cpus, STEP)
-    first["cpu"] = np.arange(cpus)
-    first["what"] = What.IDLE                               # a CPU of which nothing was recorded
-    tasks = np.flatnonzero(made["what"] != What.TICK)
-    where = np.unique(made["cpu"][tasks], return_index=True)[1]
-    where = tasks[where]
-    where = where[made["made_up"][where] != 0]
-    first[made["cpu"][where]] = made[where]
-    first["t_ns"] = 0
-    keep = np.ones(len(made), bool)
-    keep[where] = False
-    return first, made[keep]
+def merged(steps: Array, early: Array) -> Array:
+    """Both, sorted by time: `steps` is, and at one time comes first."""
+    if not len(early):
+        return steps
+    early = early[np.argsort(early["t_ns"], kind="stable")]
+    where = np.searchsorted(steps["t_ns"], early["t_ns"], side="right")
+    both = np.empty(len(steps) + len(early), STEP)
+    for begin in range(0, len(steps) + 1, EVENTS_A_SLICE):
+        end = min(begin + EVENTS_A_SLICE, len(steps) + 1)
+        first, last = np.searchsorted(where, (begin, end))
+        both[begin + first:min(end, len(steps)) + last] = np.insert(steps[begin:end], where[first:last] - begin, early[first:last])
+    return both
 
 
 def execs_of(trace: Trace) -> tuple[Array, Array]:
