@@ -92,7 +92,7 @@ def header(text: IO[bytes]) -> tuple[str, int, int]:
     line = text.readline(LONGEST_LINE)
     first = line.rstrip(b"\n").split(b"\t")
     if first[0] != b"# mmtrace 1":
-        raise ValueError("not an mmtrace: its first line does not begin with '# mmtrace 1'")
+        raise ValueError("not an mmtrace: its first line does not begin with '# mmtrace 1' (mmgen convert makes one of other recordings)")
     whole_line(line)
     fields = dict(field.decode(errors="replace").partition("=")[::2] for field in first[1:])
     return fields.get("name", "unnamed"), number(fields, "cpus", MOST_CPUS), number(fields, "hz", MOST_HZ)
