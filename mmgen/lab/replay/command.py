@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmgen.lab.compare_command import WIDTH, need_matplotlib
 from mmgen.lab.load import interval
 from mmgen.lab.policies import Generation
 from mmgen.lab.replay.replay import Replay, policies, replay, with_timelines
-from mmgen.lab.replay.text import aligned, holdout_lines, recorded_text, sentences, wait_rows
+from mmgen.lab.replay.text import aligned, holdout_lines, machine_text, recorded_rows, sentences, wait_rows
 from mmgen.lab.replay.waits import longest
 from mmgen.lab.traces import Trace, read
 from mmgen.output import report_to
@@ -81,9 +82,9 @@ def draw(o: argparse.Namespace, found: Replay, html_out: Any) -> None:
     if html_out is not None:
         html_out.write(report.page(
             found.results, title=f"{found.trace.name}: ways to free a lazy mm, on a recorded machine",
-            words=". ".join(" ".join(line.split()) for line in recorded_text(found)) + ".", command=again(o), notes=sentences(found),
-            limits=LIMITS, tables=[("How long a wait takes", wait_rows(found))], lists=[("Who held the waits up", holdout_lines(found))],
-            drawn=pictures))
+            words=f"{machine_text(found)}.", command=again(o), notes=(*sentences(found), *found.trace.notes), limits=LIMITS,
+            tables=[("As it was recorded", recorded_rows(found)), ("How long a wait takes", wait_rows(found))],
+            lists=[("Who held the waits up", holdout_lines(found))], drawn=pictures))
     if o.pictures is not None:
         for number, (says, figure) in enumerate(pictures, 1):
             (Path(o.pictures) / f"replay-{number}.svg").write_text(report.svg(figure, f"picture{number}", says) + "\n")
@@ -116,10 +117,18 @@ def need_perfetto() -> None:
 
 def text(found: Replay) -> str:
     """All of it, for a terminal."""
-    lines = [*recorded_text(found), "", "How long a wait takes", *(f"  {line}" for line in aligned(wait_rows(found))), "",
-             "Who held the waits up", *(f"  {line}" for line in holdout_lines(found)), "", "What the policies cost",
-             table_text(found.results), "", *(textwrap.fill(sentence, WIDTH) for sentence in sentences(found))]
+    lines = [machine_text(found), *indented(aligned(recorded_rows(found), words=True)),
+             *indented(f"note: {note}" for note in found.trace.notes),
+             "", "How long a wait takes", *indented(aligned(wait_rows(found))),
+             "", "Who held the waits up", *indented(holdout_lines(found)),
+             "", "What the policies cost", table_text(found.results),
+             "", *(textwrap.fill(sentence, WIDTH) for sentence in sentences(found))]
     return "\n".join(lines)
+
+
+def indented(lines: Iterable[str]) -> list[str]:
+    """The lines, below a heading."""
+    return [f"  {line}" for line in lines]
 
 
 def reading(events: int) -> str:

@@ -16,26 +16,25 @@ def took(ns: float | None, hz: int) -> str:
     return UNFINISHED if ns is None else time_text(ns, hz) if ns else "no time"
 
 
-def recorded_text(r: Replay) -> list[str]:
-    """What the recording says of its machine, a line each."""
-    said, trace = r.recorded, r.trace
-    seconds = trace.seconds or math.inf
+def machine_text(r: Replay) -> str:
+    """Which machine it was, and for how long."""
+    trace = r.trace
+    return f"{trace.name}: {trace.cpus} CPU{'s' * (trace.cpus != 1)} at {trace.hz} Hz for {trace.seconds:.3f} s, {len(trace):,} events"
 
-    def row(name: str, number: int, says: str, rate: bool = True) -> str:
-        return f"  {name:<18}{number:>9,}   " + (f"{number / seconds:>11,.0f} a second{says}" if rate else says)
 
-    lines = [f"{trace.name}: {trace.cpus} CPU{'s' * (trace.cpus != 1)} at {trace.hz} Hz for {trace.seconds:.3f} s, {len(trace):,} events",
-             row("switches", said["nr_switch"], ""),
-             row("refcount atomics", r.lazy, ", to take and drop mms that are used lazily"),
-             row("mms torn down", said["nr_teardown"], ""),
-             row("... and lazy", r.lazy_teardowns, ", used by another CPU lazily: the IPIs of a shootdown")]
-    for name, says in (("made_up_switches", "switches that the recording lacks, and that must have been: made up"),
-                       ("made_up_ticks", "ticks that were not recorded: made up"),
-                       ("lost_events", "events were lost, says the recorder: the figures lack them"),
-                       ("contradictions", "times an mm was used, or torn down, after it was torn down")):
-        if said[name]:
-            lines.append(row(name.split("_")[0].replace("made", "missed"), said[name], says, rate=False))
-    return [*lines, *(f"  note: {note}" for note in r.trace.notes)]
+def recorded_rows(r: Replay) -> list[list[str]]:
+    """What the recording says of its machine: a header, and a row for each figure: its name, the number, a second, what it is."""
+    said, seconds = r.recorded, r.trace.seconds or math.inf
+    rows = [["switches", "nr_switch", "to kernel threads and the idle task, too"],
+            ["refcount atomics", "refcount_atomics", "to take and drop the mms that are used lazily"],
+            ["mms torn down", "nr_teardown", ""],
+            ["used lazily then", "teardowns_with_another_cpu_lazy", "by another CPU: as many IPIs as a shootdown takes"]]
+    rows += [[name, key, says] for name, key, says in (
+        ("switches missed", "made_up_switches", "by the recorder, and made up, since they must have been"),
+        ("ticks missed", "made_up_ticks", "and made up"),
+        ("events lost", "lost_events", "says the recorder: the figures lack them"),
+        ("contradictions", "contradictions", "mms used, or torn down, after they were torn down")) if said[key]]
+    return [["", "number", "a second", ""], *([name, f"{said[key]:,}", f"{said[key] / seconds:,.0f}", says] for name, key, says in rows)]
 
 
 def wait_rows(r: Replay) -> list[list[str]]:
@@ -117,8 +116,11 @@ def sentences(r: Replay) -> list[str]:
     return said
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows, in columns: the first to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]], words: bool = False) -> list[str]:
+    """The rows, in columns: the first to the left, the others to the right, but the last where it has words."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
-            for row in rows]
+    lines = []
+    for first, *cells in rows:
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *right[:-1], cells[-1] if words else right[-1]]).rstrip())
+    return lines
