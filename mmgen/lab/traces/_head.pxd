@@ -26,6 +26,7 @@ ctypedef struct head:
     int32_t tgid                # 0: it does not say
     int32_t cpu
     int64_t t_ns
+    const char *word            # the event, as it stands there
     const char *event           # without the system, and without the colon
     Py_ssize_t event_len
     const char *rest            # what follows
@@ -35,14 +36,14 @@ ctypedef struct head:
 cdef inline const char *clock(const char *p, const char *end, int64_t *t_ns) noexcept nogil:
     cdef int64_t seconds, fraction
     cdef const char *q = digits(p, end, 10, &seconds)
-    cdef Py_ssize_t n
+    cdef Py_ssize_t _n
     if q is NULL or q >= end or q[0] != b"." or seconds > MOST_S:
         return NULL
     p = q + 1
     q = digits(p, end, 9, &fraction)
     if q is NULL or q >= end or q[0] != b":":
         return NULL
-    for n in range(q - p, 9):
+    for _n in range(q - p, 9):
         fraction *= 10
     t_ns[0] = seconds * 1_000_000_000 + fraction
     return q + 1
@@ -53,8 +54,8 @@ cdef inline bint after_cpu(const char *p, const char *end, head *h) noexcept nog
     cdef const char *q
     cdef const char *after
     cdef int64_t number
-    cdef int i
-    for i in range(4):                          # words before the time, at most
+    cdef int _i
+    for _i in range(4):                          # words before the time, at most
         p = spaces(p, end)
         q = clock(p, end, &h.t_ns)
         if q is not NULL:
@@ -75,6 +76,7 @@ cdef inline bint after_cpu(const char *p, const char *end, head *h) noexcept nog
         q = word_end(p, end)
     if q == p:
         return False
+    h.word = p
     h.rest = spaces(q, end)
     if q[-1] == b":":
         q -= 1
@@ -118,6 +120,11 @@ cdef inline bint ftrace_who(const char *begin, const char *q, head *h) noexcept 
         return False
     h.name = begin
     h.name_len = p - 1 - begin
+    if h.name_len > COMM:                       # trace-cmd has the instance before it: "instance:       comm-tid"
+        q = <const char *>memchr(begin, b":", h.name_len)
+        if q is not NULL and q[1] == b" ":
+            h.name = spaces(q + 1, p - 1)
+            h.name_len = p - 1 - h.name
     return True
 
 
