@@ -98,8 +98,8 @@ cdef inline const char *digits_before(const char *begin, const char *q, int32_t 
     return p
 
 
-# "comm-tid (tgid) " before q.
-cdef inline bint ftrace_who(const char *begin, const char *q, head *h) noexcept nogil:
+# "comm-tid (tgid) " before q. sure: it is known to be ftrace's; else "1/-1" and " -1" are perf's, of a thread that it knows no more.
+cdef inline bint ftrace_who(const char *begin, const char *q, bint sure, head *h) noexcept nogil:
     cdef const char *p
     h.tgid = 0
     if q > begin and q[-1] == b")":
@@ -117,6 +117,8 @@ cdef inline bint ftrace_who(const char *begin, const char *q, head *h) noexcept 
             q -= 1
     p = digits_before(begin, q, &h.tid)
     if p is NULL or p == begin or p[-1] != b"-":
+        return False
+    if not sure and h.tid == 1 and (p - 1 == begin or p[-2] == b" " or p[-2] == b"/"):
         return False
     h.name = begin
     h.name_len = p - 1 - begin
@@ -181,7 +183,7 @@ cdef inline bint read_head(const char *p, const char *end, int form, head *h) no
                 q -= 1
             # A name that is empty leaves blanks before a "-tid" of ftrace's.
             ok = False
-            if form != PERF and ftrace_who(begin, q, &one):
+            if form != PERF and ftrace_who(begin, q, form == FTRACE, &one):
                 one.form = FTRACE
                 ok = True
             elif form != FTRACE and perf_who(begin, q, &one):

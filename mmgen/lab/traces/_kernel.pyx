@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from mmgen.lab.traces._columns cimport EXEC, EXIT, FORK, MOST_TID, SWITCH, TEARDOWN, TICK, Columns, add_event
 from mmgen.lab.traces._head cimport FTRACE, UNKNOWN, head, read_head
-from mmgen.lab.traces._text cimport COMM, begins, digits, find, find_last, name_end, spaces
+from mmgen.lab.traces._text cimport COMM, begins, digits, find, find_last, name_end, spaces, word_end
 
 SHORTEST = 16                   # bytes of a line that is an event: less than any
 FORMS = ("unknown", "perf script", "ftrace")
@@ -241,7 +241,7 @@ cdef bint switch(KernelText k, const head *h, const char *end) noexcept nogil:
         a_end = bracketed(a, end, &prev, &p)
         while a_end is not NULL:                # a name may look like it: what follows it does not
             b = find(p, end, b" ==> ", 5)
-            if b is not NULL and b - p <= 16 and spaces(p, b) < b:
+            if b is not NULL and begins(p, b, b" ", 1) and word_end(p + 1, b) == b:
                 break
             a_end = bracketed(a_end + 1, end, &prev, &p)
         if a_end is NULL:
