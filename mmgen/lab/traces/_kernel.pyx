@@ -1,5 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True
 """What perf script, ftrace and trace-cmd print, into columns: the lines of a block at a time, without the GIL."""
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
@@ -115,6 +116,7 @@ cdef class KernelText:
                 self.line += 1
                 bad(self, p, stop)
                 p = stop
+        PyErr_CheckSignals()                    # before the caller waits for a pipe's next bytes
         if self.no_memory:
             raise MemoryError("no memory for threads")
         return p - begin
