@@ -145,6 +145,13 @@ def test_kernel_threads(saved):
     assert listed.tasks[99] == Task(98, False, "elsewhere")
 
 
+def test_a_fork_is_surer_than_a_list(saved):
+    """Of a tid that was a kernel thread's before, or after."""
+    trace = read(saved([fork(0, 0, 9, 61), Switch(1, 0, 9, b"sh", 61, b"sh")]), tasks={61: Task(61, True, "kworker/0:2")})
+    assert rows(trace) == [("S", 9, 1, 61, 2)]
+    assert trace.tasks[61] == Task(61, False, "sh")
+
+
 def test_perf_s_own_records_of_tasks(saved):
     """perf script --show-task-events is as good as a list."""
     head = b"         swapper     0/0     [000]     0.000000000: PERF_RECORD_FORK(%d:%d):(%d:%d)\n"
