@@ -6,6 +6,7 @@ come again, for another thread: each is a spell of that tid. A new one begins wi
 is the spell of its leader's tid. Which process a spell belongs to may be told late, by an event that has a tgid: a first pass over the
 events makes the spells and gathers what is said of each, a second, which makes the same spells again, tells the mms.
 """
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
@@ -13,13 +14,13 @@ from libc.string cimport memset
 
 from mmgen.lab.traces._columns cimport EVENTS_A_LOOK, EXEC, EXIT, FORK, SWITCH, TEARDOWN, TICK, Columns
 from mmgen.lab.traces._head cimport MOST_CPU
-from mmgen.lab.traces._kernel cimport KERNEL, LISTED, PAGE, Threads, thread
+from mmgen.lab.traces._threads cimport KERNEL, KTHREADD, LISTED, Threads, thread
 
 # What kernel threads are called. Not vhost-, kvm- and iou-: those have an mm.
-NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.", b"kdevtmpfs",
-         b"khugepaged", b"khungtaskd", b"kintegrityd", b"ksmd", b"ksoftirqd/", b"kswapd", b"kthreadd", b"kthrotld", b"ktimers/", b"kworker/",
-         b"migration/", b"mm_percpu_wq", b"oom_reaper", b"pool_workqueue_", b"psimon", b"rcu_", b"rcub/", b"rcuc/", b"rcuog/", b"rcuop/",
-         b"rcuos/", b"scsi_eh_", b"scsi_tmf_", b"swapper", b"watchdog", b"writeback", b"xfs-", b"xfsaild/")
+NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.",
+         b"kdevtmpfs", b"khugepaged", b"khungtaskd", b"kintegrityd", b"ksmd", b"ksoftirqd/", b"kswapd", b"kthreadd", b"kthrotld",
+         b"ktimers/", b"kworker/", b"migration/", b"mm_percpu_wq", b"oom_reaper", b"pool_workqueue_", b"psimon", b"rcu_", b"rcub/",
+         b"rcuc/", b"rcuog/", b"rcuop/", b"rcuos/", b"scsi_eh_", b"scsi_tmf_", b"watchdog", b"writeback", b"xfs-", b"xfsaild/")
 
 cdef enum:
     # Of a spell.
@@ -29,7 +30,6 @@ cdef enum:
     USER = 8                    # was forked by a user's thread, or made an exec: no kernel thread, whatever its name
     DEAD = 16                   # these two change as time goes on
     EXECED = 32
-    KTHREADD = 2                # a tid: kernel threads are its children
 
 ctypedef struct spell:
     int32_t tid
@@ -39,6 +39,8 @@ ctypedef struct spell:
     uint8_t flags
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Whose:
     """Tells the mms of `columns`, which are sorted, in place; forks go. Not for two threads at a time.
 
@@ -187,7 +189,7 @@ cdef void gather(Whose w, Columns c, Py_ssize_t begin, Py_ssize_t end) noexcept 
     cdef Py_ssize_t i
     cdef int kind
     cdef spell *s
-    cdef bint again, new = False
+    cdef bint new = False
     for i in range(begin, end):
         kind = c.kind[i]
         if c.tid[i]:
@@ -208,15 +210,13 @@ cdef void gather(Whose w, Columns c, Py_ssize_t begin, Py_ssize_t end) noexcept 
         if kind == SWITCH and c.next_tid[i] and spell_of(w, c.next_tid[i]) is NULL:
             return
         if kind == FORK:
-            again = w.threads.at(c.next_tid[i]) is not NULL and w.threads.at(c.next_tid[i]).spell != 0
             s = forked(w, c.next_tid[i], &new)
             if s is NULL:
                 return
             if c.tid[i] == KTHREADD:
                 s.flags |= IS_KERNEL
-            elif c.tid[i] and new:
-                # Of a tid that comes again, the list may tell of the other thread.
-                s.flags = <uint8_t>((s.flags & ~IS_KERNEL if again else s.flags) | USER)
+            elif c.tid[i] and new:              # if the list has a kernel thread of that tid, it was another one
+                s.flags = <uint8_t>((s.flags & ~IS_KERNEL) | USER)
 
 
 # What the whole of the file and the list say of a spell.
@@ -224,7 +224,8 @@ cdef int settle(Whose w, spell *s) except -1:
     cdef thread *t = w.threads.at(s.tid)
     if s.tgid == 0 and t.flags & LISTED:
         s.tgid = t.tgid
-    if w.by_name and not s.flags & (IS_KERNEL | USER) and s.tgid in (0, s.tid) and t.name[:t.name_len].startswith(NAMES):
+    if (w.by_name and not t.flags & LISTED and not s.flags & (IS_KERNEL | USER) and s.tgid in (0, s.tid)
+            and t.name[:t.name_len].startswith(NAMES)):
         s.flags |= IS_KERNEL | NAMED
     if s.tgid == 0:
         s.tgid = s.tid

@@ -1,10 +1,12 @@
 """A recording of the kernel's events, as perf script, ftrace or trace-cmd print it, read into a Trace."""
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mmgen._arguments import shown
-from mmgen.lab.traces._kernel import KernelText, Threads
+from mmgen.lab.traces._kernel import KernelText
+from mmgen.lab.traces._threads import Threads
 from mmgen.lab.traces._whose import Whose
 from mmgen.lab.traces.blocks import BLOCK, Blocks
 from mmgen.lab.traces.columns import Column, Kind, Task, Trace
@@ -39,7 +41,7 @@ class Where:
 
 
 def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks: dict[int, Task], listed: bool, hz: int | None,
-                looks: Looks, where: Where) -> Trace:
+                skew: bool, looks: Looks, where: Where) -> Trace:
     """The recording whose first bytes are `first`, and `blocks` has the others. ValueError says what is wrong with it."""
     threads = Threads()
     for tid, task in tasks.items():
@@ -53,10 +55,10 @@ def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks:
     whose = Whose(columns, threads, not listed)
     whose.tell()
     cpu_ids = whose.number_cpus()
-    arrays = columns.arrays()
+    arrays: dict[str, Any] = columns.arrays()
     if not np.any(arrays["kind"] == Kind.SWITCH):
         raise ValueError("there is no sched_switch in it: record with -e sched:sched_switch")
-    notes += remarks(text, whose, listed, len(tasks), len(cpu_ids), arrays)
+    notes += remarks(text, whose, listed, len(cpu_ids), arrays)
     trace = Trace(name=name, cpus=len(cpu_ids), hz=250 if hz is None else hz, cpu_ids=cpu_ids, tasks=named(threads, tasks), lost=text.lost,
                   bad_lines=text.bad, **arrays)
     if hz is None:
@@ -65,7 +67,7 @@ def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks:
             notes.append("how often it ticks cannot be told from its ticks: 250 a second are assumed")
         trace = trace.replace(hz=found or 250)
     trace = trace.replace(notes=tuple(notes))
-    return add_ticks(trace, origin_ns=whose.begin_ns)
+    return add_ticks(trace, skew=skew, origin_ns=whose.begin_ns)
 
 
 def scan(blocks: Blocks, first: bytes, threads: Threads, looks: Looks, where: Where) -> KernelText:
@@ -100,7 +102,7 @@ def scan(blocks: Blocks, first: bytes, threads: Threads, looks: Looks, where: Wh
     return text
 
 
-def remarks(text: KernelText, whose: Whose, listed: bool, nr_listed: int, cpus: int, arrays: dict[str, Column]) -> list[str]:
+def remarks(text: KernelText, whose: Whose, listed: bool, cpus: int, arrays: dict[str, Column]) -> list[str]:
     """What had to be assumed, and what is missing."""
     notes = []
     switches = int(np.count_nonzero(arrays["kind"] == Kind.SWITCH))
@@ -108,9 +110,9 @@ def remarks(text: KernelText, whose: Whose, listed: bool, nr_listed: int, cpus: 
     if whose.assumed_switches:
         notes.append(f"nothing says which process {assumed} threads belong to: each is taken to have an mm of its own "
                      f"({whose.assumed_switches} of {switches} switches)")
-    if not listed:
-        notes.append(f"there is no list of tasks: {by_name} kernel threads are told by their names ({whose.named_switches} of {switches} "
-                     "switches), others as children of pid 2")
+    if not listed and (by_name or not text.told):
+        notes.append(f"there is no list of tasks: {by_name} threads are taken for kernel threads by their names "
+                     f"({whose.named_switches} of {switches} switches), others are children of pid 2")
     if text.lost:
         notes.append(f"the recorder has lost {text.lost} events")
     if text.online > cpus:

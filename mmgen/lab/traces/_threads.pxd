@@ -1,14 +1,13 @@
 # cython: language_level=3
-"""Threads by tid, as the lines of a recording tell of them."""
+"""Threads by tid: a page of them for those that are near each other."""
 from libc.stdint cimport int32_t, uint8_t
 
 cdef enum:
-    SHOWN = 3                   # lines that could not be read, which are shown
-    SHOWN_BYTES = 80
     PAGE = 1 << 10              # threads
     LISTED = 1                  # a list of tasks has it
     KERNEL = 2                  # as a kernel thread
     SEEN = 4                    # an event has it
+    KTHREADD = 2                # a tid: kernel threads are its children
 
 ctypedef struct thread:
     int32_t tgid                # as the list has it, later as the events do; 0: unknown
