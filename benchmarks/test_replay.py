@@ -1,4 +1,4 @@
-"""How many recorded events a second are replayed under each policy, and looked back over for each idle rule: pytest benchmarks/test_replay.py.
+"""How many recorded events a second a replay goes through, under each policy and idle rule: pytest benchmarks/test_replay.py.
 
 The recorded machine is the one in the package, 60 times one after the other, alone and 16 times side by side: 2 CPUs and 32.
 """

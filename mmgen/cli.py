@@ -73,12 +73,12 @@ def command() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mmgen {mmgen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
-    add_replay(commands)
     add_check(commands)
     add_torture(commands)
     add_lab(commands)
     add_calibrate(commands)
     add_convert(commands)
+    add_replay(commands)
     return parser
 
 
