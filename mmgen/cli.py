@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import mmgen
 from mmgen import mmtrace, torture
 from mmgen.cli_lab import add_calibrate, add_lab
+from mmgen.cli_record import add_record
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -75,6 +76,7 @@ def command() -> argparse.ArgumentParser:
     add_torture(commands)
     add_lab(commands)
     add_calibrate(commands)
+    add_record(commands)
     return parser
 
 
