@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -49,15 +50,17 @@ def run(o: argparse.Namespace) -> int:
             with leftovers.folder() as folder:
                 return recorded(o, session, folder, signals, outputs)
         except KeyboardInterrupt:
-            return 128 + (signals.number or session.signal or 2)
+            return 128 + (signals.number or session.signal or signal.SIGINT)
+        except OSError as error:
+            signals.quiet()
+            if session.command is not None and session.command.poll() is None and not session.over:
+                say(f"no longer recording ({error}); waiting for {argv[0]} to end")
+                session.wait(signals)
+            raise
         finally:
             signals.quiet()
             for output in outputs:
                 output.undo()
-            if session.command is not None and session.command.poll() is None and not session.over:
-                say(f"no longer recording; waiting for {argv[0]} to end")
-                while session.command.poll() is None and not signals.number:
-                    signals.wait(0.05)
 
 
 def say(text: str) -> None:
@@ -113,7 +116,7 @@ def prepared(o: argparse.Namespace, folder: Path, signals: Signals) -> Tracefs |
         if o.with_ not in (None, name):
             continue
         signals.check()
-        recorder = Tracefs(folder, o.buffer_mb) if name == "tracefs" else Perf(folder, o.buffer_mb, signals)
+        recorder = (Tracefs if name == "tracefs" else Perf)(folder, o.buffer_mb, signals)
         try:
             recorder.prepare()
         except UnusableError as error:

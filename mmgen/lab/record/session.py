@@ -58,6 +58,11 @@ class Session:
     over: bool = False
     """all was recorded, and is undone"""
 
+    def wait(self, signals: Signals) -> None:
+        """See the command end, however long that takes; a signal ends the wait."""
+        while self.command is not None and self.command.poll() is None and not signals.number:
+            signals.wait(LOOK_S)
+
     def end_command(self, signals: Signals) -> str:
         """See the command end, if it was told to; a phrase if it does not, else ""."""
         if self.command is None or self.command.poll() is not None:

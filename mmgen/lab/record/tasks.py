@@ -13,17 +13,16 @@ PROC = Path("/proc")
 def snapshot(check: Callable[[], None], proc: Path = PROC) -> dict[int, Task]:
     """Every thread there is, by its tid. check: called between two processes; what it raises ends this."""
     found: dict[int, Task] = {}
-    for entry in os.scandir(proc):
-        if not entry.name.isdigit():
+    for process in os.listdir(proc):
+        if not process.isdigit():
             continue
         check()
-        tgid = int(entry.name)
         try:
-            stat = (proc / entry.name / "stat").read_bytes()
+            stat = (proc / process / "stat").read_bytes()
             kernel = bool(int(stat[stat.rindex(b")") + 2:].split()[6]) & PF_KTHREAD)
-            for tid in os.listdir(proc / entry.name / "task"):
-                comm = (proc / entry.name / "task" / tid / "comm").read_bytes()
-                found[int(tid)] = Task(tgid, kernel, name(comm[:-1]))
+            for tid in os.listdir(proc / process / "task"):
+                comm = (proc / process / "task" / tid / "comm").read_bytes()
+                found[int(tid)] = Task(int(process), kernel, name(comm[:-1]))
         except (OSError, ValueError):                   # it has just ended
             continue
     return found

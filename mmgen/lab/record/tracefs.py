@@ -5,10 +5,12 @@ import resource
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from mmgen.lab.record import leftovers, mounts, perftext, ticks
 from mmgen.lab.record.rights import UnusableError, as_root
 from mmgen.lab.record.ringbuffer import EVENTS, NEEDED, TICK, Format, Page, decode
+from mmgen.lab.record.signals import Signals
 from mmgen.lab.traces import Task
 
 CLOCK = "mono"                          # CLOCK_MONOTONIC: what perf -k mono counts, and what other programs can compare with
@@ -26,8 +28,9 @@ class Tracefs:
     name = "tracefs"
     cpu_s = 0.0                         # of other processes
 
-    def __init__(self, folder: Path, buffer_mb: float) -> None:
+    def __init__(self, folder: Path, buffer_mb: float, signals: Signals) -> None:
         self.folder = folder
+        self.signals = signals
         self.buffer_kb = max(1, round(buffer_mb * 1024))
         self.written = 0
         self.lost = 0
@@ -37,6 +40,7 @@ class Tracefs:
         self.root: Path | None = None
         self.removed: list[str] = []
         self._detached = -1
+        self._file: BinaryIO | None = None
         self._pipes: dict[int, int] = {}                # by CPU, trace_pipe_raw
         self._at: dict[int, array[int]] = {}            # by CPU, where its pages begin in the file
         self._formats: dict[int, Format] = {}
@@ -141,9 +145,12 @@ class Tracefs:
         return list(self._pipes.values())
 
     def drain(self) -> bool:
-        """Write down what the buffers hold, AT_ONCE pages of each CPU at most; whether there was more. OSError."""
+        """Write down what the buffers hold, AT_ONCE pages of each CPU at most; whether there was more. OSError. A signal ends it."""
+        assert self._file is not None
         more = False
         for cpu, pipe in self._pipes.items():
+            if self.signals.number:
+                return True
             for _ in range(AT_ONCE):
                 try:
                     page = os.read(pipe, self._layout.size)
@@ -151,7 +158,10 @@ class Tracefs:
                     break
                 if not page:
                     break
-                self._file.write(page)
+                try:
+                    self._file.write(page)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, self._file.name) from error
                 self._at[cpu].append(self.written)
                 self.written += len(page)
             else:
@@ -165,12 +175,13 @@ class Tracefs:
         return f"{sum(sum(numbers(text, ('entries', 'read events'))) for text in stats):,} events"
 
     def stop(self) -> None:
-        """Record no more; write down the rest, and how many events were lost."""
+        """Record no more; write down the rest, and how many events were lost. OSError; KeyboardInterrupt on a signal."""
         assert self.instance is not None
         assert self.root is not None
         put(self.instance / "tracing_on", "0")
         while self.drain():
-            pass
+            self.signals.check()
+        assert self._file is not None
         self._file.close()
         with contextlib.suppress(OSError):
             for line in (self.root / "saved_tgids").read_text().splitlines():
@@ -184,6 +195,9 @@ class Tracefs:
         for pipe in self._pipes.values():
             os.close(pipe)
         self._pipes.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):          # no room for the last of it
+                self._file.close()
         if self.instance is not None:
             remove(self.instance)
             self.instance = None
@@ -193,7 +207,7 @@ class Tracefs:
         self.root = None
 
     def text(self, tasks: Mapping[int, Task]) -> Iterator[str]:
-        """What was recorded, as perf script would write it, line by line. tasks: whose thread each is, where the kernel has not noted it."""
+        """What was recorded, as perf script would write it, line by line. tasks: whose thread each is, if the kernel has not noted it."""
         streams = [decode(self._pages(cpu), cpu, self._layout, self._formats) for cpu in self._at]
         tgids = {tid: task.tgid for tid, task in tasks.items()} | self.tgids
         return perftext.lines(streams, self._kinds, tgids, {tid: task.name for tid, task in tasks.items()}, self._symbols)
