@@ -35,6 +35,7 @@ CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_se
 TORTURE = ("_pipe", "_reader", "_updater")
 LAB = ("_wheel", "_timeline", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts",
        "_real", "_calibrate")
+TRACES = ("_columns", "_kernel", "_whose", "_tsv")
 
 setup(
     ext_modules=cythonize(
@@ -42,7 +43,7 @@ setup(
             Extension(f"mmgen.{name}".replace("/", "."), [f"mmgen/{name}.pyx"], include_dirs=["mmgen", "mmgen/check"],
                       depends=["setup.py", "mmgen/_sleep.h", "mmgen/check/_coroutine.h"], extra_compile_args=flags, extra_link_args=links)
             for name in (*PACKAGE, *(f"check/{name}" for name in CHECK), *(f"torture/{name}" for name in TORTURE),
-                         *(f"lab/{name}" for name in LAB))
+                         *(f"lab/{name}" for name in LAB), *(f"lab/traces/{name}" for name in TRACES))
         ],
         compiler_directives=directives,
     ),

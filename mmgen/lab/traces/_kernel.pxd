@@ -1,0 +1,24 @@
+# cython: language_level=3
+"""Threads by tid, as the lines of a recording tell of them."""
+from libc.stdint cimport int32_t, uint8_t
+
+cdef enum:
+    SHOWN = 3                   # lines that could not be read, which are shown
+    SHOWN_BYTES = 80
+    PAGE = 1 << 10              # threads
+    LISTED = 1                  # a list of tasks has it
+    KERNEL = 2                  # as a kernel thread
+    SEEN = 4                    # an event has it
+
+ctypedef struct thread:
+    int32_t tgid                # as the list has it, later as the events do; 0: unknown
+    int32_t spell               # _whose.pyx: the one that it is in, plus 1
+    int32_t first               # and its first
+    uint8_t flags
+    uint8_t name_len
+    char name[16]
+
+
+cdef class Threads:
+    cdef thread **pages
+    cdef thread *at(self, int32_t tid) noexcept nogil

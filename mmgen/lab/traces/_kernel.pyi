@@ -1,0 +1,26 @@
+from typing import Any
+
+from mmgen.lab.traces._columns import Columns
+
+SHORTEST: int
+FORMS: tuple[str, ...]
+
+class Threads:
+    def add(self, tid: int, tgid: int, kernel: bool) -> None: ...
+    def seen(self, page: int) -> list[tuple[int, int, bool, bytes]]: ...
+    def nr_pages(self) -> int: ...
+
+class KernelText:
+    columns: Columns
+    threads: Threads
+    form: int
+    line: int
+    bad: int
+    others: int
+    unnamed: int
+    forks: int
+    lost: int
+    online: int
+    def __init__(self, threads: Threads) -> None: ...
+    def feed(self, block: Any, n: int, last: bool = False) -> int: ...
+    def bad_lines(self) -> list[tuple[int, bytes]]: ...
