@@ -3,13 +3,14 @@ import argparse
 import contextlib
 import gzip
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from mmgen.lab import traces
 from mmgen.lab.record import leftovers, tasks, ticks
@@ -37,7 +38,7 @@ def run(o: argparse.Namespace) -> int:
     interval("--buffer-mb ", o.buffer_mb, 0.01, MOST_MB)
     outputs = [Output(path, option) for path, option in ((o.output, "-o"), (o.raw, "--raw"), (o.tasks, "--tasks")) if path is not None]
     if len({output.path for output in outputs}) < len(outputs):
-        raise ValueError("-o, --raw and --tasks are the same file")
+        raise ValueError("two of -o, --raw and --tasks are the same file")
     argv = list(o.argv)
     if argv and (status := cannot_run(argv[0])):
         return status
@@ -98,7 +99,7 @@ def recorded(o: argparse.Namespace, session: Session, folder: Path, signals: Sig
     finally:
         recorder.undo()
     session.over = True
-    with signals.raising(), progress(str) as show:
+    with signals.raising(), progress("{:,} events".format) as show:
         trace = written(recorder, session, folder, outputs, show)
     still = session.end_command(signals)
     print("\n".join(summary(recorder, session, trace, o.output)), file=sys.stderr)
@@ -151,25 +152,30 @@ def lines(wanted: bool) -> Iterator[Callable[[str], None]]:
 
 def written(recorder: Tracefs | Perf, session: Session, folder: Path, outputs: Sequence[Output], show: Show) -> traces.Trace:
     """Write the recorder's text, the tasks and the trace; the trace. ValueError, OSError."""
-    by_option = {output.option: output for output in outputs}
-    raw = by_option["--raw"].partial if "--raw" in by_option else folder / "recorded.perf-script.txt"
+    made = {output.option: folder / f"{output.option.strip('-')}-{output.path.name}" for output in outputs}
+    raw = made.get("--raw", folder / "recorded.perf-script.txt")
     with opened(raw) as out:
         for nr, line in enumerate(recorder.text(session.tasks)):
             out.write(line)
             if nr % CHECK_EVERY == 0:
-                show(0.0, f"{nr:,} events read")
-    listed = by_option["--tasks"].partial if "--tasks" in by_option else folder / "tasks.tsv"
-    tasks.write(session.tasks, listed)
+                show(0.0, nr)
+    if "--tasks" in made:
+        tasks.write(session.tasks, made["--tasks"])
     said = ticks.configured()
-    trace = traces.read(raw, tasks=listed, hz=int(said["HZ"]) if "HZ" in said else None, show=show)
-    trace = trace.replace(name=Path(session.argv[0]).name if session.argv else "recorded", lost=max(recorder.lost, trace.lost),
-                          extra=(f"kernel={os.uname().release}", *(key for key in said if key != "HZ"), f"recorder={recorder.name}"))
-    traces.write(trace, by_option["-o"].partial, names=True)
+    trace = traces.read(raw, tasks=session.tasks, hz=int(said["HZ"]) if "HZ" in said else None, show=show)
+    trace = trace.replace(name=name_of(session.argv), lost=max(recorder.lost, trace.lost), notes=(*recorder.notes, *trace.notes),
+                          extra=(f"kernel={os.uname().release}", *[key for key in said if key != "HZ"], f"recorder={recorder.name}"))
+    traces.write(trace, made["-o"], names=True, show=show)
     for output in outputs:
-        output.publish()
+        output.publish(made[output.option])
     return trace
+
+
+def name_of(argv: Sequence[str]) -> str:
+    """What the recording is called: as its command, in what a name may have."""
+    return re.sub(r"[^\w.+-]", "_", Path(argv[0]).name) if argv else "recorded"
 
 
 def opened(path: Path) -> TextIO:
     """A text file to be written, gzipped if its name ends with .gz. OSError."""
-    return gzip.open(path, "wt") if path.name.endswith(".gz") else open(path, "w")      # type: ignore[return-value]
+    return cast(TextIO, gzip.open(path, "wt")) if path.name.endswith(".gz") else open(path, "w")

@@ -1,5 +1,6 @@
 """A file that is written: there when it is whole, and not before; and that it can be written is known before the work."""
 import os
+import shutil
 from pathlib import Path
 
 from mmgen.lab.record import leftovers
@@ -27,8 +28,11 @@ class Output:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
-    def publish(self) -> None:
-        """The partial file is whole: it becomes `path`."""
+    def publish(self, made: Path) -> None:
+        """`made` is whole: its like becomes `path`, with the permissions of what was there. OSError."""
+        shutil.copyfile(made, self.partial)
+        if self.path.exists():
+            shutil.copymode(self.path, self.partial)
         os.replace(self.partial, self.path)
 
     def undo(self) -> None:

@@ -13,7 +13,7 @@ def lines(streams: Iterable[Iterator[Event]], kinds: Mapping[int, str], tgids: M
     """The events of all CPUs by time, a line each.
 
     streams: each CPU's events in order; kinds: by the number of a kind, its system:name; tgids: whose thread a tid is (where that is not
-    known, a line has the tid alone); known: what tasks are called that no event has named yet; symbols: the functions of timers, by address.
+    known, a line has the tid alone); known: tasks' names, where no event has named them yet; symbols: the functions of timers, by address.
     """
     texts: dict[int, tuple[str, Text, str]] = {number: (f"{name:>26}", EVENTS[name][1], name.partition(":")[2])
                                                for number, name in kinds.items()}

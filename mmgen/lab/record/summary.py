@@ -22,5 +22,5 @@ def summary(recorder: Recorder, session: Session, trace: Trace, path: str) -> It
     yield (f"the recorder took {session.cpu_s:.3g} s of processor time ({100 * session.cpu_s / seconds:.2g} % of one CPU{per_event}) and "
            f"wrote {recorder.written / 1e6:,.3g} MB; {nr / seconds:,.0f} events a second. "
            "What the kernel itself spends on an event is not in this: docs/record.md")
-    yield from (f"note: {note}" for note in [*recorder.notes, *trace.notes])
+    yield from (f"note: {note}" for note in trace.notes)
     yield f"{path} is written; next: mmgen replay {shlex.quote(path)}"
