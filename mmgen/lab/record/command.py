@@ -163,7 +163,9 @@ def written(recorder: Tracefs | Perf, session: Session, folder: Path, outputs: S
         tasks.write(session.tasks, made["--tasks"])
     said = ticks.configured()
     trace = traces.read(raw, tasks=session.tasks, hz=int(said["HZ"]) if "HZ" in said else None, show=show)
-    trace = trace.replace(name=name_of(session.argv), lost=max(recorder.lost, trace.lost), notes=(*recorder.notes, *trace.notes),
+    # It was asked for every kind: what there is none of did not happen, or the recorder has a note on it.
+    notes = (*recorder.notes, *(note for note in trace.notes if not note.startswith("there is no ")))
+    trace = trace.replace(name=name_of(session.argv), lost=max(recorder.lost, trace.lost), notes=notes,
                           extra=(f"kernel={os.uname().release}", *[key for key in said if key != "HZ"], f"recorder={recorder.name}"))
     traces.write(trace, made["-o"], names=True, show=show)
     for output in outputs:

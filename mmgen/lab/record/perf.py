@@ -1,6 +1,7 @@
 """The second recorder: perf record, told when to begin and when to end, and perf script."""
 import contextlib
 import ctypes
+import io
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from mmgen.lab.record import leftovers, mounts, ticks
 from mmgen.lab.record.rights import UnusableError, as_root, paranoid
@@ -92,20 +94,9 @@ class Perf:
         # -B -N: no copies of programs in ~/.debug. -D -1: waits until it is told to begin.
         arguments = [self._program, "record", "-a", "-k", "mono", "-B", "-N", "-m", str(self.pages), "-o", str(self._data), "-D", "-1",
                      f"--control=fd:{there},{back}", *events]
-        # perf would mount tracefs where it is not, and leave it so.
-        own = mounts.Own() if mounts.mounted() is None and os.geteuid() == 0 else None
-        prctl = ctypes.CDLL(None).prctl
-
-        def first() -> None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if own is not None:
-                own()
-
         try:
             with open(self._said, "wb") as said:
-                self._perf = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=(there, back),
-                                              start_new_session=True, env=os.environ | {"LC_ALL": "C"},
-                                              preexec_fn=first)      # noqa: PLW1509 - there are none
+                self._perf = child(arguments, said, said, (there, back))
         finally:
             os.close(there)
             os.close(back)
@@ -201,12 +192,11 @@ class Perf:
         """What perf script prints, line by line. OSError."""
         del tasks
         with open(self._said, "w+b") as said:
-            script = subprocess.Popen([self._program, "script", "-i", str(self._data), "--ns", "-F", FIELDS, "--show-lost-events"],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, start_new_session=True,
-                                      env=os.environ | {"LC_ALL": "C"}, text=True, errors="replace")
+            arguments = [self._program, "script", "-i", str(self._data), "--ns", "-F", FIELDS, "--show-lost-events"]
+            script = child(arguments, subprocess.PIPE, said)
+            assert script.stdout is not None
             try:
-                assert script.stdout is not None
-                for line in script.stdout:
+                for line in io.TextIOWrapper(script.stdout, errors="replace"):
                     if "PERF_RECORD_LOST" in line and (found := LOST.search(line)):
                         self.lost += int(found[1])
                     yield line
@@ -216,5 +206,19 @@ class Perf:
             finally:
                 script.kill()
                 script.wait()
-                assert script.stdout is not None
                 script.stdout.close()
+
+
+def child(arguments: Sequence[str], out: int | IO[bytes], said: IO[bytes], pass_on: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start perf in a session of its own, so that Ctrl-C is ours to pass on; it ends when this thread does, however that may be."""
+    # Where tracefs is not mounted perf would mount it, to record and to read, and leave it so.
+    own = mounts.Own() if mounts.mounted() is None and os.geteuid() == 0 else None
+    prctl = ctypes.CDLL(None).prctl
+
+    def first() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if own is not None:
+            own()
+
+    return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=said, pass_fds=pass_on, start_new_session=True,
+                            env=os.environ | {"LC_ALL": "C"}, preexec_fn=first)     # noqa: PLW1509 - there is one thread
