@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import pytest
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="records Linux"
 TICK = payload("timer/hrtimer_expire_entry", 0, 1, 99, 0x1234)
 PAGES = {0: [page(10**9, event(0, switch(7, 0)), event(4_000_000, TICK), event(5, switch(0, 9)))],
          2: [page(10**9 + 100, event(0, switch(0, 7)), event(1, payload("mmap/exit_mmap", 7, 1, 2)),
-                  event(1, payload("sched/sched_process_exit", 7, b"p7", 7, 120, 1)))]}
+                  event(1, payload("sched/sched_process_exit", 7, b"p7", 7, 120, 1)), event(1, TICK))]}
 
 
 @pytest.fixture
@@ -52,17 +53,17 @@ def test_through_a_tracefs(fake, tmp_path, capfd):
     assert said.out == "ran\n"
     trace = traces.read(out)
     assert (trace.name, trace.cpus, trace.cpu_ids) == (os.path.basename(sys.executable), 2, (0, 2))
-    assert trace.counts == {"switch": 3, "tick": 1, "exit": 1, "exec": 0, "teardown": 1}
-    assert list(trace.t_ns) == [0, 100, 101, 102, 4_000_000, 4_000_005]
+    assert trace.counts == {"switch": 3, "tick": 2, "exit": 1, "exec": 0, "teardown": 1}
+    assert list(trace.t_ns) == [0, 100, 101, 102, 103, 4_000_000, 4_000_005]
     assert f"kernel={os.uname().release}" in trace.extra
     assert "recorder=tracefs" in trace.extra
     assert trace.tasks[os.getpid()].name
     assert trace.task_name(9) == "p9-9"
     text = gzip.open(raw, "rt").read()
-    assert re.search(r"p7     7/5     \[002\] +1\.000000101: +mmap:exit_mmap:", text)                # from saved_tgids
+    assert re.search(r"p7     5/7     \[002\] +1\.000000101: +mmap:exit_mmap:", text)                # from saved_tgids
     assert re.search(r"\[000\] +1\.004000000: timer:hrtimer_expire_entry: .* function=tick_nohz_handler now=99\n", text)
     assert f"{os.getpid()}\t{os.getpid()}\tU\t" in gzip.open(listed, "rt").read()
-    assert re.search(r"^6 events: 3 switches, 1 ticks, 0 execs, 1 exits, 1 mms torn down$", said.err, re.MULTILINE)
+    assert re.search(r"^7 events: 3 switches, 2 ticks, 0 execs, 1 exits, 1 mms torn down$", said.err, re.MULTILINE)
     assert "6 events lost" in said.err                  # 0 + 2 and 2 + 2 in the stats
     assert said.err.endswith(f"{out} is written; next: mmgen replay {out}\n")
     assert "there is no" not in said.err
@@ -79,8 +80,8 @@ def test_what_is_set(fake, tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr(tracefs, "remove", remove)
     assert cli.main(["record", "-o", str(tmp_path / "o.tsv"), "--seconds", "0.01", "--buffer-mb", "1.5"]) == 0
-    assert {name: kept[name].strip() for name in ("tracing_on", "trace_clock", "buffer_size_kb", "buffer_percent", "options/record-tgid")} == {
-        "tracing_on": "0", "trace_clock": "mono", "buffer_size_kb": "1536", "buffer_percent": "25", "options/record-tgid": "1"}
+    settings = {"tracing_on": "0", "trace_clock": "mono", "buffer_size_kb": "1536", "buffer_percent": "25", "options/record-tgid": "1"}
+    assert {name: kept[name].strip() for name in settings} == settings
     assert kept["events/timer/hrtimer_expire_entry/filter"] == "function == 0x1234\n"
     assert [kept[f"events/{name}/enable"] for name in ("sched/sched_switch", "mmap/exit_mmap", "timer/hrtimer_expire_entry")] == ["1\n"] * 3
 
@@ -130,7 +131,7 @@ def test_elsewhere(monkeypatch, capfd):
 @pytest.mark.parametrize(("code", "status"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137), ("", 0)])
 def test_the_status_is_the_commands(fake, tmp_path, code, status):
     assert cli.main(["record", "-o", str(tmp_path / "o.tsv"), "--", sys.executable, "-c", code]) == status
-    assert len(traces.read(tmp_path / "o.tsv")) == 6
+    assert len(traces.read(tmp_path / "o.tsv")) == 7
 
 
 def test_when_time_is_over_the_command_is_told(fake, tmp_path, capfd):
@@ -146,7 +147,7 @@ def test_what_is_replaced_keeps_its_permissions_and_its_link(fake, tmp_path):
     assert cli.main(["record", "-o", str(tmp_path / "link.tsv"), "--seconds", "0.01"]) == 0
     assert (tmp_path / "link.tsv").is_symlink()
     assert (tmp_path / "real.tsv").stat().st_mode & 0o777 == 0o600
-    assert len(traces.read(tmp_path / "real.tsv")) == 6
+    assert len(traces.read(tmp_path / "real.tsv")) == 7
 
 
 def test_a_recording_that_cannot_be_read_leaves_nothing(fake, tmp_path, capfd):
@@ -158,12 +159,17 @@ def test_a_recording_that_cannot_be_read_leaves_nothing(fake, tmp_path, capfd):
     assert not (tmp_path / "raw").exists()
 
 
-def test_no_room_left(fake, tmp_path, capfd):
+def test_no_room_left(fake, tmp_path, monkeypatch, capfd):
     (fake / "instance" / "per_cpu" / "cpu0" / "trace_pipe_raw").write_bytes(PAGES[0][0] * 1000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+
+    def make(instance):
+        shutil.copytree(fake / "instance", instance)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+
+    monkeypatch.setattr(tracefs, "make", make)
     try:
-        status = cli.main(["record", "-o", str(tmp_path / "o.tsv"), "--", sys.executable, "-c", "import time; time.sleep(0.5); print('done')"])
+        status = cli.main(["record", "--with", "tracefs", "-o", str(tmp_path / "o.tsv"), "--", "sh", "-c", "sleep 0.5; echo done"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = capfd.readouterr()
@@ -250,7 +256,8 @@ def test_through_a_perf(monkeypatch, tmp_path, capfd):
     assert "this kernel has no event mmap:exit_mmap" in trace.notes
     assert "3 events lost" in capfd.readouterr().err
     _, record, script = map(ast.literal_eval, (tmp_path / "calls").read_text().splitlines())
-    assert record[:9] == ["record", "-a", "-k", "mono", "-B", "-N", "-m", str(1024 * (4096 * 1024 // os.sysconf("SC_PAGESIZE")) // 1024), "-o"]
+    pages = (4 << 20) // os.sysconf("SC_PAGESIZE")      # 3 MB, rounded up to a power of 2
+    assert record[:9] == ["record", "-a", "-k", "mono", "-B", "-N", "-m", str(pages), "-o"]
     assert record[-3:] == ["timer:hrtimer_expire_entry", "--filter", "function == 0x1234"]
     assert "mmap:exit_mmap" not in record
     assert script[3:6] == ["--ns", "-F", "comm,pid,tid,cpu,time,event,trace"]
@@ -347,32 +354,34 @@ def test_what_is_decoded_is_what_the_kernel_prints(tmp_path):
             Path(sys.argv[1], "ours").write_text("".join(recorder.text({})))
         """)
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=HERE, timeout=60)
-    event_of = re.compile(r"\[(\d+)\].*? (\d+\.\d{6})\d*: +(?:\w+:)?(\w+): (.*)$", re.MULTILINE)
+    event_of = re.compile(r"\[(\d+)\].*? (\d+)\.(\d{6,9}): +(?:\w+:)?(\w+): (.*)$", re.MULTILINE)
     kernel, ours = ([found.groups() for found in event_of.finditer((tmp_path / name).read_text())] for name in ("kernel", "ours"))
     assert len(ours) > 50
-    # Pointers are hashed there, and prev_prio's neighbours are not all shown by both.
+    # Pointers are hashed there, and times rounded to us.
     stable = re.compile(r"0x\w+|\b[0-9a-f]{16}\b| group_dead=\w+")
-    assert sorted((*head, stable.sub("", rest)) for *head, rest in ours) == sorted((*head, stable.sub("", rest)) for *head, rest in kernel)
+    ours, kernel = (sorted((cpu, int(s) * 10**6 + round(int(part) / 10 ** (len(part) - 6)), kind, stable.sub("", rest))
+                           for cpu, s, part, kind, rest in events) for events in (ours, kernel))
+    assert [event[2:] for event in ours] == [event[2:] for event in kernel]
+    assert max(abs(ours[i][1] - kernel[i][1]) for i in range(len(ours))) <= 1
 
 
 @pytest.mark.once
-def test_without_rights_on_this_machine(tmp_path):
+def test_without_rights_on_this_machine():
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
-    tmp_path.chmod(0o777)
     code = ("import os, sys; import mmgen.lab.record.command; from mmgen.cli import main; os.setgroups([]); os.setgid(65534); "
             "os.setuid(65534); os.environ['TMPDIR'] = sys.argv[-1]; os.chdir(sys.argv[-1]); "
             "sys.exit(main(['record', '-o', 'x.tsv', '--seconds', '0.05']))")
-    for folder in tmp_path.parents:
-        if not folder.stat().st_mode & 1:
-            pytest.skip(f"{folder} is closed to others")
-    out = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=HERE, timeout=60)
+    with tempfile.TemporaryDirectory(dir=HERE) as folder:
+        os.chmod(folder, 0o777)
+        out = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, cwd=HERE, timeout=60)
+        left = os.listdir(folder)
     if out.returncode == 0:
         pytest.skip("everybody may record here")
     assert out.returncode == 2, out.stderr
     assert "mmgen record: cannot record here\n  tracefs: " in out.stderr
     assert "sudo" in out.stderr
-    assert os.listdir(tmp_path) == []
+    assert left == []
 
 
 @pytest.mark.once

@@ -123,9 +123,12 @@ def prepared(o: argparse.Namespace, folder: Path, signals: Signals) -> Tracefs |
         except UnusableError as error:
             recorder.undo()
             problems.append(f"  {name}: {error}")
+            continue
         except BaseException:
             recorder.undo()
             raise
+        for problem in problems:
+            say(f"not through {problem.strip()}")
         for phrase in recorder.removed:
             say(f"removed {phrase}, left behind by a recording that was killed")
         return recorder

@@ -12,7 +12,7 @@ class Output:
     def __init__(self, path: str, option: str) -> None:
         self.path = Path(os.path.realpath(path))        # a link stays one
         self.option = option
-        self.partial = self.path.with_name(f"{leftovers.PARTIAL}{leftovers.owner()}-{self.path.name}")
+        self.partial = self.path.parent / f"{leftovers.PARTIAL}{leftovers.owner()}-{self.path.name}"
         self._tried = False
 
     def check(self) -> None:

@@ -195,8 +195,9 @@ class Perf:
             arguments = [self._program, "script", "-i", str(self._data), "--ns", "-F", FIELDS, "--show-lost-events"]
             script = child(arguments, subprocess.PIPE, said)
             assert script.stdout is not None
+            out = io.TextIOWrapper(script.stdout, errors="replace")
             try:
-                for line in io.TextIOWrapper(script.stdout, errors="replace"):
+                for line in out:
                     if "PERF_RECORD_LOST" in line and (found := LOST.search(line)):
                         self.lost += int(found[1])
                     yield line
@@ -206,7 +207,7 @@ class Perf:
             finally:
                 script.kill()
                 script.wait()
-                script.stdout.close()
+                out.close()
 
 
 def child(arguments: Sequence[str], out: int | IO[bytes], said: IO[bytes], pass_on: Sequence[int] = ()) -> subprocess.Popen[bytes]:
