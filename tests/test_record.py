@@ -64,7 +64,8 @@ def test_through_a_tracefs(fake, tmp_path, capfd):
     assert re.search(r"\[000\] +1\.004000000: timer:hrtimer_expire_entry: .* function=tick_nohz_handler now=99\n", text)
     assert f"{os.getpid()}\t{os.getpid()}\tU\t" in gzip.open(listed, "rt").read()
     assert re.search(r"^7 events: 3 switches, 2 ticks, 0 execs, 1 exits, 1 mms torn down$", said.err, re.MULTILINE)
-    assert "6 events lost" in said.err                  # 0 + 2 and 2 + 2 in the stats
+    assert "note: 6 events were lost: more of --buffer-mb may keep them\n" in said.err
+    assert "; 6 events lost" in said.err                  # 0 + 2 and 2 + 2 in the stats
     assert said.err.endswith(f"{out} is written; next: mmgen replay {out}\n")
     assert "there is no" not in said.err
 
@@ -254,7 +255,8 @@ def test_through_a_perf(monkeypatch, tmp_path, capfd):
     assert trace.counts["switch"] == 2
     assert "recorder=perf" in trace.extra
     assert "this kernel has no event mmap:exit_mmap" in trace.notes
-    assert "3 events lost" in capfd.readouterr().err
+    assert "; 3 events lost" in capfd.readouterr().err
+    assert trace.lost == 3
     _, record, script = map(ast.literal_eval, (tmp_path / "calls").read_text().splitlines())
     pages = (4 << 20) // os.sysconf("SC_PAGESIZE")      # 3 MB, rounded up to a power of 2
     assert record[:9] == ["record", "-a", "-k", "mono", "-B", "-N", "-m", str(pages), "-o"]

@@ -94,8 +94,8 @@ next_comm=p7 next_pid=7 next_prio=120
          swapper     0/0     [012]     1.000000001: PERF_RECORD_LOST lost 4
          swapper     0/0     [012]     1.000000001: timer:hrtimer_expire_entry: hrtimer=0xffff888627c1c6f8 \
 function=tick_nohz_handler now=99
-         swapper     0/0     [012]     1.000000003:         sched:sched_switch: prev_comm=\ufffd?0 prev_pid=0 prev_prio=120 prev_state=S ==> \
-next_comm=\ufffd?8 next_pid=8 next_prio=120
+         swapper     0/0     [012]     1.000000003:         sched:sched_switch: prev_comm=\ufffd?0 prev_pid=0 prev_prio=120 prev_state=S \
+==> next_comm=\ufffd?8 next_pid=8 next_prio=120
              \ufffd?8     8       [012]     1.000000004:   sched:sched_process_fork: comm=x pid=8 child_comm=y child_pid=9
              awk     5/7     [000]     1.000002000:   sched:sched_process_exec: filename=/usr/bin/awk pid=7 old_pid=7
              awk     5/7     [000]     1.000003000:             mmap:exit_mmap: mt_mod 0xffff888169b30680, DESTROY

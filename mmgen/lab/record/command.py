@@ -166,14 +166,21 @@ def written(recorder: Tracefs | Perf, session: Session, folder: Path, outputs: S
         tasks.write(session.tasks, made["--tasks"])
     said = ticks.configured()
     trace = traces.read(raw, tasks=session.tasks, hz=int(said["HZ"]) if "HZ" in said else None, show=show)
-    # It was asked for every kind: what there is none of did not happen, or the recorder has a note on it.
-    notes = (*recorder.notes, *(note for note in trace.notes if not note.startswith("there is no ")))
-    trace = trace.replace(name=name_of(session.argv), lost=max(recorder.lost, trace.lost), notes=notes,
+    lost = max(recorder.lost, trace.lost)               # a full page has no room to say how many were lost before it
+    trace = trace.replace(name=name_of(session.argv), lost=lost, notes=(*recorder.notes, *remarks(trace, lost)),
                           extra=(f"kernel={os.uname().release}", *[key for key in said if key != "HZ"], f"recorder={recorder.name}"))
     traces.write(trace, made["-o"], names=True, show=show)
     for output in outputs:
         output.publish(made[output.option])
     return trace
+
+
+def remarks(trace: traces.Trace, lost: int) -> Iterator[str]:
+    """What the reader noted, but for what is known better here."""
+    # Every kind was asked for: what there is none of did not happen, or the recorder has a note on it.
+    yield from (note for note in trace.notes if not note.startswith(("there is no ", "the recorder has lost")))
+    if lost:
+        yield f"{lost:,} events were lost: more of --buffer-mb may keep them"
 
 
 def name_of(argv: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from mmgen.lab.traces import Task
 
 PR_SET_PDEATHSIG = 1
 READY_S = 30                            # for perf to be ready, or to be done
+HURRY_S = 0.02
 FIELDS = "comm,pid,tid,cpu,time,event,trace"
 LOST = re.compile(r"PERF_RECORD_LOST(?:_SAMPLES)?\b.*?lost (\d+)")
 
@@ -177,8 +178,9 @@ class Perf:
 
     def _end(self) -> None:
         if self._perf is not None and self._perf.poll() is None:
-            self._perf.kill()
-            self._perf.wait()
+            self._perf.kill()                           # the kernel has to undo what perf set, and takes a third of a second for it:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._perf.wait(HURRY_S if self.signals.number else None)      # nobody waits for that after a signal
         self._perf = None
         for pipe in {self._tell, self._hear} - {-1}:
             os.close(pipe)

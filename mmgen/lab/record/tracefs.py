@@ -48,7 +48,7 @@ class Tracefs:
         self._symbols: dict[int, str] = {}
 
     def prepare(self) -> None:
-        """Make the instance, and set all but the switch that starts it. Raises UnusableError."""
+        """Make the instance, and set all but the switch that starts it. Raises UnusableError; KeyboardInterrupt on a signal."""
         self.root = self._reach()
         self.removed = leftovers.clean_instances(self.root / "instances")
         instance = self.root / "instances" / f"{leftovers.INSTANCE}{leftovers.owner()}"
@@ -99,6 +99,7 @@ class Tracefs:
         header = instance / "events" / "header_page"
         self._layout = Page.read((header if header.exists() else self.root / "events" / "header_page").read_text())
         for name, (fields, _) in EVENTS.items():
+            self.signals.check()                        # each takes the kernel some 10 ms
             folder = instance / "events" / name.replace(":", "/")
             if not folder.is_dir():
                 if name == NEEDED:
@@ -129,6 +130,7 @@ class Tracefs:
             resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else min(need, hard), hard))
         try:
             for cpu in cpus:
+                self.signals.check()
                 self._pipes[cpu] = os.open(instance / "per_cpu" / f"cpu{cpu}" / "trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
                 self._at[cpu] = array("Q")
         finally:
