@@ -35,7 +35,7 @@ CHECK = ("_steps", "_core", "_lifetime", "_callbacks", "_sketch", "_world", "_se
 TORTURE = ("_pipe", "_reader", "_updater")
 LAB = ("_wheel", "_timeline", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts",
        "_real", "_calibrate")
-TRACES = ("_columns", "_kernel", "_whose", "_tsv")
+TRACES = ("_columns", "_threads", "_kernel", "_whose", "_tsv")
 
 setup(
     ext_modules=cythonize(

@@ -1,14 +1,9 @@
 from typing import Any
 
 from mmgen.lab.traces._columns import Columns
+from mmgen.lab.traces._threads import Threads
 
 SHORTEST: int
-FORMS: tuple[str, ...]
-
-class Threads:
-    def add(self, tid: int, tgid: int, kernel: bool) -> None: ...
-    def seen(self, page: int) -> list[tuple[int, int, bool, bytes]]: ...
-    def nr_pages(self) -> int: ...
 
 class KernelText:
     columns: Columns

@@ -1,5 +1,5 @@
 from mmgen.lab.traces._columns import Columns
-from mmgen.lab.traces._kernel import Threads
+from mmgen.lab.traces._threads import Threads
 
 NAMES: tuple[bytes, ...]
 

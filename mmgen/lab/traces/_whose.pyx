@@ -13,7 +13,7 @@ from libc.string cimport memset
 
 from mmgen.lab.traces._columns cimport EVENTS_A_LOOK, EXEC, EXIT, FORK, SWITCH, TEARDOWN, TICK, Columns
 from mmgen.lab.traces._head cimport MOST_CPU
-from mmgen.lab.traces._kernel cimport KERNEL, KTHREADD, LISTED, Threads, thread
+from mmgen.lab.traces._threads cimport KERNEL, KTHREADD, LISTED, Threads, thread
 
 # What kernel threads are called. Not vhost-, kvm- and iou-: those have an mm.
 NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.",

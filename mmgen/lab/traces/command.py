@@ -23,15 +23,21 @@ def convert(o: argparse.Namespace) -> int:
 
 def text(trace: Trace) -> str:
     """What a trace has, in a few lines."""
-    kinds = ", ".join(f"{number:,} {kind if number == 1 else plural(kind)}" for kind, number in trace.counts.items())
-    what = f"{trace.seconds:.3f} s of {trace.cpus} CPUs at {trace.hz} Hz, {trace.nr_mms:,} mms, {len(trace.tasks):,} threads"
-    lines = [f"{trace.name}: {what}", f"  {kinds}"]
-    for number, what in ((trace.lost, "lost by the recorder"), (trace.bad_lines, "lines left out"), (trace.made_up_ticks, "ticks made up")):
+    what = f"{trace.seconds:.3f} s of {counted(trace.cpus, 'CPU')} at {trace.hz} Hz"
+    lines = [f"{trace.name}: {what}, {counted(trace.nr_mms, 'mm')}, {counted(len(trace.tasks), 'thread')}",
+             "  " + ", ".join(counted(number, kind) for kind, number in trace.counts.items())]
+    for number, thing, happened in ((trace.lost, "event", "lost by the recorder"), (trace.bad_lines, "line", "left out"),
+                                    (trace.made_up_ticks, "tick", "made up")):
         if number:
-            lines.append(f"  {number:,} {what}")
-    return "\n".join([*lines, *(f"  note: {note}" for note in trace.notes)])
+            lines.append(f"  {counted(number, thing)} {happened}")
+    return "\n".join(in_a_line(line) for line in [*lines, *(f"  note: {note}" for note in trace.notes)])
 
 
-def plural(word: str) -> str:
-    """switches, ticks, exits, execs, teardowns."""
-    return word + ("es" if word.endswith("ch") else "s")
+def in_a_line(text: str) -> str:
+    """`text` without what a terminal would obey, whatever a file's name or a trace's has in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(number: int, thing: str) -> str:
+    """So many things, in words."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}{'es' if thing.endswith('ch') else 's'}"

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from mmgen._arguments import shown
-from mmgen.lab.traces._kernel import KernelText, Threads
+from mmgen.lab.traces._kernel import KernelText
+from mmgen.lab.traces._threads import Threads
 from mmgen.lab.traces._whose import Whose
 from mmgen.lab.traces.blocks import BLOCK, Blocks
 from mmgen.lab.traces.columns import Column, Kind, Task, Trace
