@@ -94,6 +94,12 @@ def test_a_kernel_without_exit_mmap_is_said(fake, tmp_path, capfd):
     assert "this kernel has no event mmap:exit_mmap" in traces.read(tmp_path / "o.tsv").notes
 
 
+def test_who_may_not_see_addresses_has_ticks(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ticks, "addresses", dict)
+    assert cli.main(["record", "-o", str(tmp_path / "o.tsv"), "--seconds", "0.01", "--with", "tracefs"]) == 0
+    assert traces.read(tmp_path / "o.tsv").counts["tick"] == 2
+
+
 @pytest.mark.parametrize(("gone", "says"), [
     ("events/sched/sched_switch", "this kernel has no event sched:sched_switch"),
     ("trace_clock", "trace_clock: No such file or directory"), ("options", None)])
@@ -202,8 +208,8 @@ def test_why_not_and_what_gives_the_right(without, monkeypatch, tmp_path, capfd)
     assert capfd.readouterr().err == textwrap.dedent("""\
         mmgen record: cannot record here
           tracefs: tracefs is not mounted, and only root may do so: sudo /opt/bin/mmgen record -o 'a b'
-          perf: perf finds its events in tracefs, which is not mounted: sudo mount -t tracefs -o mode=755 nodev /sys/kernel/tracing
-        """)
+          perf: perf finds its events in tracefs, which is not mounted: sudo mount -t tracefs -o mode=750,gid=GID nodev /sys/kernel/tracing
+        """).replace("GID", str(os.getgid()))
     monkeypatch.setattr(mounts, "offered", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert without() == 2
@@ -231,18 +237,23 @@ def test_a_tracefs_that_may_not_be_written(without, monkeypatch, tmp_path, capfd
 
 @pytest.mark.parametrize(("level", "said", "says"), [
     (2, "Error:\nAccess to performance monitoring is limited", "perf_event_paranoid=2 lets only root record all CPUs: "
-     "sudo sysctl kernel.perf_event_paranoid=-1"),
-    (-1, "Error: No permissions to read /sys/kernel/tracing/events/sched/sched_switch", "perf may not read the events in tracefs: "
-     "sudo mount -o remount,mode=755 "),
-    (-1, "Error: something new", "perf record: Error: something new: sudo /opt/bin/mmgen record -o 'a b'")])
+     "sudo sysctl kernel.perf_event_paranoid=-1\n"),
+    (-1, "Error: No permissions to read", "the events in ROOT may not be read: sudo mount -t tracefs -o mode=750,gid=GID nodev "
+     "/sys/kernel/tracing\n"),
+    (1, "Error: No permissions to read", "perf_event_paranoid=1 lets only root record all CPUs, and the events in ROOT may not be read: "
+     "sudo sysctl kernel.perf_event_paranoid=-1 && sudo mount -t tracefs -o mode=750,gid=GID nodev /sys/kernel/tracing\n"),
+    (-1, "Error: something new", "perf record: Error: something new: sudo /opt/bin/mmgen record -o 'a b'\n")])
 def test_why_perf_does_not_work(without, monkeypatch, tmp_path, capfd, level, said, says):
+    if "ROOT" not in says:
+        (tmp_path / "events" / "sched" / "sched_switch").mkdir(parents=True)
+        (tmp_path / "events" / "sched" / "sched_switch" / "id").write_text("372\n")
     perf(tmp_path, refuse=[(said, "sched:sched_switch")])
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(mounts, "mounted", lambda: tmp_path)
     (tmp_path / "level").write_text(f"{level}\n")
     monkeypatch.setattr(rights, "PARANOID", tmp_path / "level")
     assert without("--with", "perf") == 2
-    assert f"  perf: {says}" in capfd.readouterr().err
+    assert f"  perf: {says}".replace("ROOT", str(tmp_path)).replace("GID", str(os.getgid())) in capfd.readouterr().err
 
 
 def test_through_a_perf(monkeypatch, tmp_path, capfd):
@@ -278,8 +289,9 @@ def test_the_ticks_function(tmp_path):
                                        "ffffffff81000030 T tick_sched_timer_dying\n0000000000000000 t tick_sched_timer\t[m]\n")
     assert ticks.addresses(tmp_path / "kallsyms") == {0xffffffff81000020: "tick_nohz_handler"}
     assert ticks.addresses(tmp_path / "nonesuch") == {}
-    assert ticks.filters({}) == ["function.function == tick_nohz_handler", "function.function == tick_sched_timer"]
-    assert ticks.filters({1: "a", 2: "b"})[0] == "function == 0x1 || function == 0x2"
+    assert ticks.filters({}) == [("function.function == tick_nohz_handler", "tick_nohz_handler"),
+                                 ("function.function == tick_sched_timer", "tick_sched_timer")]
+    assert ticks.filters({1: "a", 2: "b"})[0] == ("function == 0x1 || function == 0x2", "a")
 
 
 def test_the_tasks_of_this_machine(tmp_path):

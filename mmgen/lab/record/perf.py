@@ -21,6 +21,7 @@ PR_SET_PDEATHSIG = 1
 READY_S = 30                            # for perf to be ready, or to be done
 HURRY_S = 0.02
 FIELDS = "comm,pid,tid,cpu,time,event,trace"
+ADDRESS = re.compile("function=0x[0-9a-f]+")
 LOST = re.compile(r"PERF_RECORD_LOST(?:_SAMPLES)?\b.*?lost (\d+)")
 
 
@@ -38,6 +39,7 @@ class Perf:
         self.notes: list[str] = []
         self.tgids: dict[int, int] = {}
         self.cpu_s = 0.0                                # of perf record, user and system: since stop()
+        self._ticking: str | None = None                # the function of the timers that are recorded, if all have one
         self._data = folder / "perf.data"
         self._said = folder / "perf.stderr"
         self.removed: list[str] = []
@@ -63,21 +65,21 @@ class Perf:
             self.removed = leftovers.clean_instances(root / "instances")
         elif os.geteuid() != 0:
             raise UnusableError("perf finds its events in tracefs, which is not mounted",
-                           f"sudo mount -t tracefs -o mode=755 nodev {mounts.USUAL[0]}")
-        known = ticks.addresses()
-        tick_filters = ticks.filters(known)
+                                f"sudo mount -t tracefs -o mode=750,gid={os.getgid()} nodev {mounts.USUAL[0]}")
+        filters = ticks.filters(ticks.addresses())
         names = list(EVENTS)
         while True:
-            said = self._launch(names, tick_filters[0] if tick_filters else None)
+            said = self._launch(names, filters[0][0] if filters else None)
             if said is None:
+                self._ticking = filters[0][1] if filters else None
                 return
             absent = re.search(r"event syntax error: '([a-z_:]+)'", said)
             if absent and absent[1] in names and absent[1] != NEEDED and not re.search(r"[Pp]ermission|[Aa]ccess", said):
                 names.remove(absent[1])
                 self.notes.append(f"this kernel has no event {absent[1]}")
-            elif "filter" in said and tick_filters:
-                del tick_filters[0]
-                if not tick_filters:
+            elif "filter" in said and filters:
+                del filters[0]
+                if not filters:
                     self.notes.append("perf takes no filter for the tick's timer: every timer is recorded")
             else:
                 raise self._unusable(said)
@@ -124,12 +126,19 @@ class Perf:
         lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("'trace'", " Usage", "Run 'perf"))]
         errors = [line for line in lines if line.startswith(("Error", "event syntax", "Failed", "failed", "No permission", "Access"))
                   or "ermission" in line] or lines
-        level = paranoid()
-        if os.geteuid() != 0 and level is not None and level > -1:
-            return UnusableError(f"perf_event_paranoid={level} lets only root record all CPUs", "sudo sysctl kernel.perf_event_paranoid=-1")
-        if os.geteuid() != 0 and "tracing" in said:
-            return UnusableError("perf may not read the events in tracefs", "sudo mount -o remount,mode=755 "
-                            f"{mounts.mounted() or mounts.USUAL[0]}")
+        if os.geteuid() != 0:
+            level, root = paranoid(), mounts.mounted() or mounts.USUAL[0]
+            whys, remedies = [], []
+            if level is not None and level > -1:
+                whys.append(f"perf_event_paranoid={level} lets only root record all CPUs")
+                remedies.append("sudo sysctl kernel.perf_event_paranoid=-1")
+            if not os.access(root / "events" / NEEDED.replace(":", "/") / "id", os.R_OK):
+                whys.append(f"the events in {root} may not be read")
+                where = f"-o remount,mode=750,gid={os.getgid()} {root}" if root == mounts.USUAL[0] else (
+                    f"-t tracefs -o mode=750,gid={os.getgid()} nodev {mounts.USUAL[0]}")      # the other is within a closed folder
+                remedies.append(f"sudo mount {where}")
+            if whys:
+                return UnusableError(", and ".join(whys), " && ".join(remedies))
         why = " ".join(errors[:3]) or "it ended and said nothing"
         return UnusableError(f"perf record: {why}", as_root() if os.geteuid() != 0 else "")
 
@@ -202,6 +211,8 @@ class Perf:
                 for line in out:
                     if "PERF_RECORD_LOST" in line and (found := LOST.search(line)):
                         self.lost += int(found[1])
+                    elif self._ticking and "function=0x" in line and f" {TICK}:" in line:       # a user who may not see addresses
+                        line = ADDRESS.sub(f"function={self._ticking}", line, count=1)  # noqa: PLW2901
                     yield line
                 if script.wait() != 0:
                     said.seek(0)

@@ -9,11 +9,12 @@ IDLE = "swapper"
 
 
 def lines(streams: Iterable[Iterator[Event]], kinds: Mapping[int, str], tgids: Mapping[int, int],
-          known: Mapping[int, str], symbols: Mapping[int, str]) -> Iterator[str]:
+          known: Mapping[int, str], symbols: Mapping[int, str], function: str | None = None) -> Iterator[str]:
     """The events of all CPUs by time, a line each.
 
     streams: each CPU's events in order; kinds: by the number of a kind, its system:name; tgids: whose thread a tid is (where that is not
-    known, a line has the tid alone); known: tasks' names, where no event has named them yet; symbols: the functions of timers, by address.
+    known, a line has the tid alone); known: tasks' names, where no event has named them yet; symbols: the functions of timers, by address;
+    function: that of all others (this user may not see addresses), None if it is not known.
     """
     texts: dict[int, tuple[str, Text, str]] = {number: (f"{name:>26}", EVENTS[name][1], name.partition(":")[2])
                                                for number, name in kinds.items()}
@@ -37,8 +38,8 @@ def lines(streams: Iterable[Iterator[Event]], kinds: Mapping[int, str], tgids: M
         elif name == "sched_process_exit":
             names[pid] = shown(operands[0])
         elif name == "hrtimer_expire_entry":
-            timer, function, now = operands
-            operands = timer, symbols.get(function, f"{function:#x}"), now
+            timer, address, now = operands
+            operands = timer, symbols.get(address, function or f"{address:#x}"), now
         if pid not in whose:
             whose[pid] = f"{tgids[pid]:>5}/{pid:<5}" if pid in tgids else f"{pid:>5}      "
         yield f"{names.get(pid, f':{pid}'):>16} {whose[pid]} {when} {label}: {text(*operands)}\n"

@@ -21,10 +21,10 @@ def addresses(kallsyms: Path = KALLSYMS) -> dict[int, str]:
     return found
 
 
-def filters(found: dict[int, str]) -> list[str]:
-    """Filters of timer:hrtimer_expire_entry for the tick alone, what every kernel takes first."""
-    by_address = " || ".join(f"function == {address:#x}" for address in sorted(found))
-    return ([by_address] if found else []) + [f"function.function == {symbol}" for symbol in FUNCTIONS]
+def filters(found: dict[int, str]) -> list[tuple[str, str]]:
+    """Filters of timer:hrtimer_expire_entry for the tick alone, each with the name of whose events pass it; what all kernels take first."""
+    by_address = [(" || ".join(f"function == {address:#x}" for address in sorted(found)), found[min(found)])] if found else []
+    return by_address + [(f"function.function == {symbol}", symbol) for symbol in FUNCTIONS]
 
 
 def configured() -> dict[str, str]:

@@ -46,6 +46,7 @@ class Tracefs:
         self._formats: dict[int, Format] = {}
         self._kinds: dict[int, str] = {}
         self._symbols: dict[int, str] = {}
+        self._ticking: str | None = None                # the function of the timers that are recorded, if all have one
 
     def prepare(self) -> None:
         """Make the instance, and set all but the switch that starts it. Raises UnusableError; KeyboardInterrupt on a signal."""
@@ -115,9 +116,10 @@ class Tracefs:
         self._open(instance)
 
     def _filter(self, file: Path) -> None:
-        for tick in ticks.filters(self._symbols):
+        for tick, name in ticks.filters(self._symbols):
             try:
                 put(file, tick)
+                self._ticking = name
                 return
             except OSError:
                 continue
@@ -212,7 +214,7 @@ class Tracefs:
         """What was recorded, as perf script would write it, line by line. tasks: whose thread each is, if the kernel has not noted it."""
         streams = [decode(self._pages(cpu), cpu, self._layout, self._formats) for cpu in self._at]
         tgids = {tid: task.tgid for tid, task in tasks.items()} | self.tgids
-        return perftext.lines(streams, self._kinds, tgids, {tid: task.name for tid, task in tasks.items()}, self._symbols)
+        return perftext.lines(streams, self._kinds, tgids, {tid: task.name for tid, task in tasks.items()}, self._symbols, self._ticking)
 
     def _pages(self, cpu: int) -> Iterator[bytes]:
         with open(self.folder / "pages", "rb", buffering=0) as file:
