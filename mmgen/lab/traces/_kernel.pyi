@@ -15,6 +15,7 @@ class KernelText:
     unnamed: int
     forks: int
     lost: int
+    told: int
     online: int
     def __init__(self, threads: Threads) -> None: ...
     def feed(self, block: Any, n: int, last: bool = False) -> int: ...

@@ -14,6 +14,7 @@ SHORTEST = 16                   # bytes of a line that is an event: less than an
 cdef enum:
     SHOWN = 3                   # lines that could not be read, which are shown
     SHOWN_BYTES = 80
+    MOST_LOST = 1 << 56         # whatever a file says
 
 
 cdef class KernelText:
@@ -30,7 +31,9 @@ cdef class KernelText:
     cdef readonly Py_ssize_t unnamed
     """timers whose function is a number, where its name should be"""
     cdef readonly Py_ssize_t forks
-    cdef readonly Py_ssize_t lost
+    cdef readonly int64_t lost
+    cdef readonly Py_ssize_t told
+    """threads of which perf's own records tell"""
     cdef readonly Py_ssize_t online
     """CPUs, as the file has it; 0: it does not say"""
     cdef bint no_memory
@@ -124,7 +127,7 @@ cdef void read_line(KernelText k, const char *p, const char *end) noexcept nogil
     elif begins(h.word, end, b"PERF_RECORD_FORK(", 17):
         task_event(k, h.word + 17, end)
     elif begins(h.word, end, b"PERF_RECORD_LOST", 16):
-        k.lost += number_after(h.rest, end, b"lost ", 5, 1)
+        lose(k, number_after(h.rest, end, b"lost ", 5, 1))
     else:
         k.others += 1
     if not ok:
@@ -322,7 +325,7 @@ cdef inline bint number_ends(const char *p, const char *end) noexcept nogil:
 
 
 # PERF_RECORD_FORK(tgid:tid):(tgid of the parent:its tid), which perf script --show-task-events prints: for threads that there were
-# before, too. It is as good as a list of tasks, for that thread.
+# before, too, if they lead a process. It is as good as a list of tasks, for that thread.
 cdef void task_event(KernelText k, const char *p, const char *end) noexcept nogil:
     cdef int32_t tgid = 0, tid = 0, parent = 0
     cdef thread *t
@@ -336,6 +339,7 @@ cdef void task_event(KernelText k, const char *p, const char *end) noexcept nogi
     if t is NULL:
         k.no_memory = True
         return
+    k.told += 1
     t.tgid = tgid
     t.flags = <uint8_t>((t.flags & ~KERNEL) | LISTED | (KERNEL if parent == KTHREADD or tid == KTHREADD else 0))
 
@@ -349,6 +353,10 @@ cdef int64_t number_after(const char *p, const char *end, const char *what, Py_s
     return value if p is not NULL and digits(p + n, end, 12, &value) is not NULL else without
 
 
+cdef inline void lose(KernelText k, int64_t number) noexcept nogil:
+    k.lost = min(k.lost + number, <int64_t>MOST_LOST)
+
+
 cdef void comment(KernelText k, const char *p, const char *end) noexcept nogil:
     cdef int64_t kept, written
     cdef const char *q
@@ -358,7 +366,7 @@ cdef void comment(KernelText k, const char *p, const char *end) noexcept nogil:
     if q is not NULL:
         q = digits(q + 35, end, 15, &kept)
         if q is not NULL and begins(q, end, b"/", 1) and digits(q + 1, end, 15, &written) is not NULL and written > kept:
-            k.lost += written - kept
+            lose(k, written - kept)
         k.online = number_after(p, end, b"#P:", 3, 0)
 
 
@@ -374,13 +382,13 @@ cdef bint remark(KernelText k, const char *p, const char *end) noexcept nogil:
         q = find(p, end, b"[", 1)               # [LOST 12 EVENTS], [12 EVENTS DROPPED], [LOST EVENTS]
         if q is not NULL and digits(q + 1, end, 15, &number) is NULL:
             number = number_after(q, end, b"LOST ", 5, 1)
-        k.lost += number if q is not NULL else 1
+        lose(k, number if q is not NULL else 1)
         return True
     q = find(p, end, b"LOST ", 5)
     if q is not NULL:                           # LOST 12 events!
         q = digits(q + 5, end, 15, &number)
         if q is not NULL and begins(q, end, b" events", 7):
-            k.lost += number
+            lose(k, number)
             return True
     if begins(p, end, b"cpus=", 5) and digits(p + 5, end, 7, &number) == end:
         k.online = number
