@@ -1,6 +1,7 @@
 """`mmgen record`: what it asks of tracefs and of perf, what it says where neither works, and what it makes; and on this very machine."""
 import ast
 import gzip
+import io
 import os
 import re
 import resource
@@ -85,6 +86,18 @@ def test_what_is_set(fake, tmp_path, monkeypatch, capfd):
     assert {name: kept[name].strip() for name in settings} == settings
     assert kept["events/timer/hrtimer_expire_entry/filter"] == "function == 0x1234\n"
     assert [kept[f"events/{name}/enable"] for name in ("sched/sched_switch", "mmap/exit_mmap", "timer/hrtimer_expire_entry")] == ["1\n"] * 3
+
+
+def test_a_line_says_how_far_it_is(fake, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("mmgen.progress.rich", None)
+    for command, wanted in (([], ["recording: 1 s, 18 events"]), (["--", "sleep", "1.1"], [])):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        assert cli.main(["record", "-o", str(tmp_path / "o.tsv"), "--seconds", "1.1", *command]) == 0
+        assert re.findall(r"\rrecording: .*?(?=\x1b)", sys.stderr.getvalue()) == [f"\r{line}" for line in wanted]
 
 
 def test_a_kernel_without_exit_mmap_is_said(fake, tmp_path, capfd):

@@ -1,5 +1,6 @@
 """What `mmgen record` undoes, whatever ends it: a signal at any moment, SIGKILL and the next start, and a command that goes on."""
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -166,6 +167,20 @@ def test_ctrl_c_reaches_the_command_and_a_sigterm_is_passed_on(recorder, tmp_pat
             assert (process.returncode, out) == (128 + number, f"got {number}\n"), said
             assert traces.read(tmp_path / "o.tsv").name == os.path.basename(sys.executable)
             assert left(tmp_path, process.pid) == []
+
+
+def test_what_is_in_use_is_not_removed(tmp_path):
+    for name, use in (("mmgen-record-1-1-used", True), ("mmgen-record-1-1-left", False), ("mmgen-record-1-1-link", False)):
+        if name.endswith("link"):
+            (tmp_path / name).symlink_to(tmp_path)
+        else:
+            (tmp_path / name).mkdir()
+        if use:
+            lock = os.open(tmp_path / name, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+    assert leftovers.clean_folders(tmp_path) == [f"the temporary folder {tmp_path}/mmgen-record-1-1-left"]
+    assert sorted(os.listdir(tmp_path)) == ["mmgen-record-1-1-link", "mmgen-record-1-1-used"]
+    os.close(lock)
 
 
 def test_who_is_dead():

@@ -1,5 +1,6 @@
 """The names of what a recording puts into the machine, by which the next one finds what a killed one could not undo."""
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -39,10 +40,13 @@ def dead(name: str, prefix: str) -> bool:
 def folder() -> Iterator[Path]:
     """A new folder of temporary files, this process's, and gone afterwards with all that is in it."""
     path = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{owner()}-"))
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_SH)                # to who looks from a container, which has pids of its own, this process is dead
         yield path
     finally:
         shutil.rmtree(path)
+        os.close(lock)
 
 
 def clean_folders(parent: Path) -> list[str]:
@@ -50,8 +54,13 @@ def clean_folders(parent: Path) -> list[str]:
     said = []
     for path in sorted(parent.glob(f"{TEMPORARY}*")):
         with contextlib.suppress(OSError):              # another that starts just now may do the same
-            if dead(path.name, TEMPORARY) and not path.is_symlink() and path.stat().st_uid == os.geteuid():
-                shutil.rmtree(path)
+            if dead(path.name, TEMPORARY) and path.lstat().st_uid == os.geteuid():
+                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path)
+                finally:
+                    os.close(lock)
                 said.append(f"the temporary folder {path}")
     return said
 
