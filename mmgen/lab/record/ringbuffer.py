@@ -4,6 +4,7 @@ A page: the time of its first event in ns, a word whose low bits say how many by
 type and 27 bits ns since the one before; type 1 to 28: so many words of event; 0: the next word says how many bytes; 29: padding;
 30: more bits of time; 31: all of its bits but the highest 5. (Documentation/trace/ring-buffer-design.rst; include/linux/ring_buffer.h)
 """
+import functools
 import re
 import struct
 import sys
@@ -145,12 +146,14 @@ def decode(pages: Iterable[bytes], cpu: int, layout: Page, formats: dict[int, Fo
 STATES = "SDTtXZPI"                     # of a task that leaves its CPU, by bit; include/trace/events/sched.h
 
 
+@functools.lru_cache(64)
 def state(bits: int) -> str:
     """The state in which a task leaves its CPU, as the kernel writes it."""
     letters = "|".join(letter for i, letter in enumerate(STATES) if bits >> i & 1) or "R"
     return letters + "+" if bits >> len(STATES) & 1 else letters
 
 
+@functools.lru_cache(4096)
 def shown(value: int | bytes) -> str:
     """A name in one line."""
     return value.decode(errors="replace").replace("\n", "?") if isinstance(value, bytes) else str(value)
