@@ -88,6 +88,7 @@ def test_what_is_set(fake, tmp_path, monkeypatch, capfd):
     assert [kept[f"events/{name}/enable"] for name in ("sched/sched_switch", "mmap/exit_mmap", "timer/hrtimer_expire_entry")] == ["1\n"] * 3
 
 
+@pytest.mark.once
 def test_a_line_says_how_far_it_is(fake, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
