@@ -145,6 +145,13 @@ def test_kernel_threads(saved):
     assert listed.tasks[99] == Task(98, False, "elsewhere")
 
 
+def test_a_fork_is_surer_than_a_list(saved):
+    """Of a tid that was a kernel thread's before, or after."""
+    trace = read(saved([fork(0, 0, 9, 61), Switch(1, 0, 9, b"sh", 61, b"sh")]), tasks={61: Task(61, True, "kworker/0:2")})
+    assert rows(trace) == [("S", 9, 1, 61, 2)]
+    assert trace.tasks[61] == Task(61, False, "sh")
+
+
 def test_perf_s_own_records_of_tasks(saved):
     """perf script --show-task-events is as good as a list."""
     head = b"         swapper     0/0     [000]     0.000000000: PERF_RECORD_FORK(%d:%d):(%d:%d)\n"
@@ -169,11 +176,11 @@ def test_an_id_that_perf_does_not_know(saved):
     ("ftrace", b"CPU:0 [LOST EVENTS]\n", 1), ("trace-cmd", b"CPU:3 [12 EVENTS DROPPED]\n", 12),
     ("trace-cmd", b"CPU:3 [EVENTS DROPPED]\n", 1),
     ("perf", b"            perf     1/1     [000]     1.000000: PERF_RECORD_LOST lost 55\n", 55), ("perf", b"LOST 12 events!\n", 12),
-    ("perf", b"LOST 999999999999999 events!\n" * 200, 1 << 56),
+    ("perf", b"LOST 999999999999999 events!\n" * 200, 10**17),
     ("ftrace", b"# entries-in-buffer/entries-written: 10/10   #P:1\n", 0)])
 def test_lost_events(saved, shape, line, lost):
     trace = read(saved([line, Switch(1, 0, 1, b"a", 0, b"i"), line.replace(b"written: 10/110", b"written: 1/1")], shape))
-    assert trace.lost == (lost if b"written" in line else min(2 * lost, 1 << 56))
+    assert trace.lost == (lost if b"written" in line else min(2 * lost, 10**17))
     assert trace.bad_lines == 0
     assert any(f"lost {trace.lost} events" in note for note in trace.notes) == bool(lost)
 

@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, Self, final
 
 from mmgen.lab.traces._columns import Columns
 from mmgen.lab.traces._threads import Threads
 
 SHORTEST: int
 
+@final
 class KernelText:
     columns: Columns
     threads: Threads
@@ -17,6 +18,6 @@ class KernelText:
     lost: int
     told: int
     online: int
-    def __init__(self, threads: Threads) -> None: ...
+    def __new__(cls, threads: Threads) -> Self: ...
     def feed(self, block: Any, n: int, last: bool = False) -> int: ...
     def bad_lines(self) -> list[tuple[int, bytes]]: ...

@@ -1,5 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True
 """What perf script, ftrace and trace-cmd print, into columns: the lines of a block at a time, without the GIL."""
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memchr, memcmp, memcpy
@@ -14,9 +15,11 @@ SHORTEST = 16                   # bytes of a line that is an event: less than an
 cdef enum:
     SHOWN = 3                   # lines that could not be read, which are shown
     SHOWN_BYTES = 80
-    MOST_LOST = 1 << 56         # whatever a file says
+    MOST_LOST = 100_000_000_000_000_000         # whatever a file says
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class KernelText:
     """A scanner: feed() it blocks, and the events are in `columns`, the threads' names in `threads`. Not for two threads at a time."""
 

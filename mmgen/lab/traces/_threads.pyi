@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Threads:
     def add(self, tid: int, tgid: int, kernel: bool) -> None: ...
     def seen(self, page: int) -> list[tuple[int, int, bool, bytes]]: ...

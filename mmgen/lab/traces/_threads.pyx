@@ -1,11 +1,14 @@
 # cython: language_level=3, freethreading_compatible=True
 """Threads by tid: what a recording and a list of tasks say of each."""
+cimport cython
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free
 
 from mmgen.lab.traces._columns cimport MOST_TID
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Threads:
     """What is known of each thread. A page for those that are near each other: tids are few, or close together. Not for two threads."""
 
