@@ -146,17 +146,21 @@ def decode(pages: Iterable[bytes], cpu: int, layout: Page, formats: dict[int, Fo
 STATES = "SDTtXZPI"                     # of a task that leaves its CPU, by bit; include/trace/events/sched.h
 
 
-@functools.lru_cache(64)
 def state(bits: int) -> str:
     """The state in which a task leaves its CPU, as the kernel writes it."""
-    letters = "|".join(letter for i, letter in enumerate(STATES) if bits >> i & 1) or "R"
-    return letters + "+" if bits >> len(STATES) & 1 else letters
+    return BY_BITS[bits & len(BY_BITS) - 1]
 
 
-@functools.lru_cache(4096)
+BY_BITS = [("|".join(letter for i, letter in enumerate(STATES) if bits >> i & 1) or "R") + "+" * (bits >> len(STATES))
+           for bits in range(2 << len(STATES))]
+
+
 def shown(value: int | bytes) -> str:
     """A name in one line."""
-    return value.decode(errors="replace").replace("\n", "?") if isinstance(value, bytes) else str(value)
+    return NAMES(value) if isinstance(value, bytes) else str(value)
+
+
+NAMES = functools.lru_cache(4096)(lambda name: name.decode(errors="replace").replace("\n", "?"))
 
 
 # What is recorded: the event's system and name, the fields that are needed, and its text as the kernel and perf write it.
