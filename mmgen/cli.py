@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import mmgen
 from mmgen import mmtrace, torture
 from mmgen.cli_lab import add_calibrate, add_lab
+from mmgen.cli_record import add_record
 from mmgen.cli_replay import add_replay
 from mmgen.cli_traces import add_convert
 from mmgen.machine import Machine, MachineError
@@ -77,6 +78,7 @@ def command() -> argparse.ArgumentParser:
     add_torture(commands)
     add_lab(commands)
     add_calibrate(commands)
+    add_record(commands)
     add_convert(commands)
     add_replay(commands)
     return parser

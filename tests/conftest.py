@@ -17,9 +17,10 @@ NEED = {
     "matplotlib": ["test_lab_pictures.py"],
     "numpy": ["test_fuzz_lab.py", "test_lab_command.py", "test_lab_compare.py", "test_lab_detector.py", "test_lab_oracle.py",
               "test_lab_pictures.py", "test_lab_policies.py", "test_lab_real.py", "test_lab_simulate.py", "test_lab_sweep.py",
-              "test_lab_sweep_command.py", "test_lab_sweep_workers.py", "test_lab_timeline.py", "test_lab_validate.py",
-              "test_traces_command.py", "test_traces_hostile.py", "test_traces_lines.py", "test_traces_machines.py",
-              "test_traces_ticks.py"],
+              "test_lab_sweep_command.py", "test_lab_sweep_workers.py", "test_lab_timeline.py", "test_lab_validate.py", "test_record.py",
+              "test_record_rights.py", "test_record_ringbuffer.py", "test_record_undo.py",
+              "test_traces_command.py", "test_traces_hostile.py",
+              "test_traces_lines.py", "test_traces_machines.py", "test_traces_ticks.py"],
     "simpy": ["test_simpy.py"],
 }
 missing = [package for package in NEED if not find_spec(package)]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import threading
+from importlib.util import find_spec
 
 import mmgen.machine
 import pytest
@@ -23,11 +24,23 @@ BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-stat
            "lab simulate": ["--seconds", "0.00001", "--waiters", "3"], "lab compare": ["--seconds", "0.00001", "--waiters", "3"],
            "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"],
            "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"],
-           "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"], "convert": []}
+           "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"], "convert": [],
+           "record": ["--seconds", "0.005"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70), "1,2", "3,,1"]}
 WRITES = {"--html", "--json", "--pictures", "--output", "--test"}
-STATUSES = {0, 1, 2, 3, 130}
+STATUSES = {0, 1, 2, 3, 130, 126, 127}    # those two: what is to be run while it is recorded cannot be, or is not there
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_recorded():
+    """No word that is drawn is run as a program, and this machine is left alone; test_record.py records it."""
+    if not find_spec("numpy"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmgen.lab.record.command.recorded", lambda *_: 0)
+        yield
 
 
 @functools.cache
