@@ -54,8 +54,8 @@ def config(ncpus: int, nwaiters: int, *more: str, depth: int = 3_000_000, hash_b
 # DRAIN searches all that is searched without it, and more; ENDS cannot look for invalid end states.
 SHORT = [config(ncpus, nwaiters, *mode, *drain)
          for ncpus, nwaiters in ((1, 2), (2, 1)) for mode in ((), ("CONTINUOUS",)) for drain in (("DRAIN",), ("DRAIN", "ENDS"))]
-LONG = [config(2, 2, "DRAIN", depth=20_000_000, hash_bits=27),
-        config(2, 2, "CONTINUOUS", "DRAIN", depth=20_000_000, hash_bits=27)]
+LONG = [config(2, 2, "DRAIN", depth=80_000_000, hash_bits=27),
+        config(2, 2, "CONTINUOUS", "DRAIN", depth=80_000_000, hash_bits=27)]
 
 # The smallest configuration that refutes each. NO_MONITOR: by the harm that is done, not by a ghost that does not add up.
 BROKEN = {name: Config((f"NCPUS={ncpus}", "NWAITERS=1", *mode, "NO_MONITOR", name), shortest="ENDS" not in mode) for name, ncpus, mode in [
