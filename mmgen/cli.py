@@ -11,6 +11,7 @@ import mmgen
 from mmgen import mmtrace, torture
 from mmgen.cli_lab import add_calibrate, add_lab
 from mmgen.cli_replay import add_replay
+from mmgen.cli_traces import add_convert
 from mmgen.machine import Machine, MachineError
 from mmgen.output import report_to
 from mmgen.progress import progress
@@ -77,6 +78,7 @@ def command() -> argparse.ArgumentParser:
     add_torture(commands)
     add_lab(commands)
     add_calibrate(commands)
+    add_convert(commands)
     return parser
 
 

@@ -13,11 +13,13 @@ NEED = {
     "hypothesis": ["test_entrances.py", "test_fuzz_batch.py", "test_fuzz_calls.py", "test_fuzz_check.py", "test_fuzz_cli.py",
                    "test_fuzz_lab.py", "test_fuzz_mmtrace.py", "test_fuzz_snapshot.py", "test_interface.py", "test_lab_oracle.py",
                    "test_lab_sweep.py", "test_lab_timeline.py", "test_latency.py", "test_mmtrace.py", "test_protocol.py", "test_simpy.py",
-                   "test_trace.py"],
+                   "test_trace.py", "test_traces_hostile.py", "test_traces_lines.py", "test_traces_ticks.py"],
     "matplotlib": ["test_lab_pictures.py"],
     "numpy": ["test_fuzz_lab.py", "test_lab_command.py", "test_lab_compare.py", "test_lab_detector.py", "test_lab_oracle.py",
               "test_lab_pictures.py", "test_lab_policies.py", "test_lab_real.py", "test_lab_simulate.py", "test_lab_sweep.py",
-              "test_lab_sweep_command.py", "test_lab_sweep_workers.py", "test_lab_timeline.py", "test_lab_validate.py"],
+              "test_lab_sweep_command.py", "test_lab_sweep_workers.py", "test_lab_timeline.py", "test_lab_validate.py",
+              "test_traces_command.py", "test_traces_hostile.py", "test_traces_lines.py", "test_traces_machines.py",
+              "test_traces_ticks.py"],
     "simpy": ["test_simpy.py"],
 }
 missing = [package for package in NEED if not find_spec(package)]

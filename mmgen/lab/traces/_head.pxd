@@ -26,6 +26,7 @@ ctypedef struct head:
     int32_t tgid                # 0: it does not say
     int32_t cpu
     int64_t t_ns
+    const char *word            # the event, as it stands there
     const char *event           # without the system, and without the colon
     Py_ssize_t event_len
     const char *rest            # what follows
@@ -35,14 +36,14 @@ ctypedef struct head:
 cdef inline const char *clock(const char *p, const char *end, int64_t *t_ns) noexcept nogil:
     cdef int64_t seconds, fraction
     cdef const char *q = digits(p, end, 10, &seconds)
-    cdef Py_ssize_t n
+    cdef Py_ssize_t _n
     if q is NULL or q >= end or q[0] != b"." or seconds > MOST_S:
         return NULL
     p = q + 1
     q = digits(p, end, 9, &fraction)
     if q is NULL or q >= end or q[0] != b":":
         return NULL
-    for n in range(q - p, 9):
+    for _n in range(q - p, 9):
         fraction *= 10
     t_ns[0] = seconds * 1_000_000_000 + fraction
     return q + 1
@@ -53,8 +54,8 @@ cdef inline bint after_cpu(const char *p, const char *end, head *h) noexcept nog
     cdef const char *q
     cdef const char *after
     cdef int64_t number
-    cdef int i
-    for i in range(4):                          # words before the time, at most
+    cdef int _i
+    for _i in range(4):                          # words before the time, at most
         p = spaces(p, end)
         q = clock(p, end, &h.t_ns)
         if q is not NULL:
@@ -75,6 +76,7 @@ cdef inline bint after_cpu(const char *p, const char *end, head *h) noexcept nog
         q = word_end(p, end)
     if q == p:
         return False
+    h.word = p
     h.rest = spaces(q, end)
     if q[-1] == b":":
         q -= 1
@@ -96,8 +98,8 @@ cdef inline const char *digits_before(const char *begin, const char *q, int32_t 
     return p
 
 
-# "comm-tid (tgid) " before q.
-cdef inline bint ftrace_who(const char *begin, const char *q, head *h) noexcept nogil:
+# "comm-tid (tgid) " before q. sure: it is known to be ftrace's; else "1/-1" and " -1" are perf's, of a thread that it knows no more.
+cdef inline bint ftrace_who(const char *begin, const char *q, bint sure, head *h) noexcept nogil:
     cdef const char *p
     h.tgid = 0
     if q > begin and q[-1] == b")":
@@ -116,8 +118,15 @@ cdef inline bint ftrace_who(const char *begin, const char *q, head *h) noexcept 
     p = digits_before(begin, q, &h.tid)
     if p is NULL or p == begin or p[-1] != b"-":
         return False
+    if not sure and h.tid == 1 and (p - 1 == begin or p[-2] == b" " or p[-2] == b"/"):
+        return False
     h.name = begin
     h.name_len = p - 1 - begin
+    if h.name_len > COMM:                       # trace-cmd has the instance before it: "instance:       comm-tid"
+        q = <const char *>memchr(begin, b":", h.name_len)
+        if q is not NULL and q[1] == b" ":
+            h.name = spaces(q + 1, p - 1)
+            h.name_len = p - 1 - h.name
     return True
 
 
@@ -174,7 +183,7 @@ cdef inline bint read_head(const char *p, const char *end, int form, head *h) no
                 q -= 1
             # A name that is empty leaves blanks before a "-tid" of ftrace's.
             ok = False
-            if form != PERF and ftrace_who(begin, q, &one):
+            if form != PERF and ftrace_who(begin, q, form == FTRACE, &one):
                 one.form = FTRACE
                 ok = True
             elif form != FTRACE and perf_who(begin, q, &one):

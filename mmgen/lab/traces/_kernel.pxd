@@ -9,6 +9,7 @@ cdef enum:
     LISTED = 1                  # a list of tasks has it
     KERNEL = 2                  # as a kernel thread
     SEEN = 4                    # an event has it
+    KTHREADD = 2                # a tid: kernel threads are its children
 
 ctypedef struct thread:
     int32_t tgid                # as the list has it, later as the events do; 0: unknown

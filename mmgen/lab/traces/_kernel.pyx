@@ -1,11 +1,12 @@
 # cython: language_level=3, freethreading_compatible=True
 """What perf script, ftrace and trace-cmd print, into columns: the lines of a block at a time, without the GIL."""
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
 from mmgen.lab.traces._columns cimport EXEC, EXIT, FORK, MOST_TID, SWITCH, TEARDOWN, TICK, Columns, add_event
-from mmgen.lab.traces._head cimport FTRACE, MOST_CPU, PERF, UNKNOWN, head, read_head
+from mmgen.lab.traces._head cimport FTRACE, UNKNOWN, head, read_head
 from mmgen.lab.traces._text cimport COMM, begins, digits, find, find_last, name_end, spaces, word_end
 
 SHORTEST = 16                   # bytes of a line that is an event: less than any
@@ -115,6 +116,7 @@ cdef class KernelText:
                 self.line += 1
                 bad(self, p, stop)
                 p = stop
+        PyErr_CheckSignals()                    # before the caller waits for a pipe's next bytes
         if self.no_memory:
             raise MemoryError("no memory for threads")
         return p - begin
@@ -167,7 +169,9 @@ cdef void read_line(KernelText k, const char *p, const char *end) noexcept nogil
         ok = exit_(k, &h, end)
     elif is_event(&h, b"tick_periodic", 13):
         add(k, &h, TICK, max(h.tid, 0), 0)
-    elif begins(h.event, h.event + h.event_len, b"PERF_RECORD_LOST", 16):
+    elif begins(h.word, end, b"PERF_RECORD_FORK(", 17):
+        task_event(k, h.word + 17, end)
+    elif begins(h.word, end, b"PERF_RECORD_LOST", 16):
         k.lost += number_after(h.rest, end, b"lost ", 5, 1)
     else:
         k.others += 1
@@ -239,7 +243,7 @@ cdef bint switch(KernelText k, const head *h, const char *end) noexcept nogil:
         a_end = bracketed(a, end, &prev, &p)
         while a_end is not NULL:                # a name may look like it: what follows it does not
             b = find(p, end, b" ==> ", 5)
-            if b is not NULL and b - p <= 16 and spaces(p, b) < b:
+            if b is not NULL and begins(p, b, b" ", 1) and word_end(p + 1, b) == b:
                 break
             a_end = bracketed(a_end + 1, end, &prev, &p)
         if a_end is NULL:
@@ -365,6 +369,25 @@ cdef inline bint number_ends(const char *p, const char *end) noexcept nogil:
     return p is not NULL and (p == end or p[0] == b" ")
 
 
+# PERF_RECORD_FORK(tgid:tid):(tgid of the parent:its tid), which perf script --show-task-events prints: for threads that there were
+# before, too. It is as good as a list of tasks, for that thread.
+cdef void task_event(KernelText k, const char *p, const char *end) noexcept nogil:
+    cdef int32_t tgid = 0, tid = 0, parent = 0
+    cdef thread *t
+    p = tid_at(p, end, &tgid)
+    if p is NULL or not begins(p, end, b":", 1):
+        return
+    p = tid_at(p + 1, end, &tid)
+    if p is NULL or not begins(p, end, b"):(", 3) or tid_at(p + 3, end, &parent) is NULL or tid == 0:
+        return
+    t = k.threads.at(tid)
+    if t is NULL:
+        k.no_memory = True
+        return
+    t.tgid = tgid
+    t.flags = <uint8_t>((t.flags & ~KERNEL) | LISTED | (KERNEL if parent == KTHREADD or tid == KTHREADD else 0))
+
+
 # ---- what is no event ----------------------------------------------------------------------------------------------------------
 
 # The number behind the first `what`, or `without`.
@@ -377,6 +400,8 @@ cdef int64_t number_after(const char *p, const char *end, const char *what, Py_s
 cdef void comment(KernelText k, const char *p, const char *end) noexcept nogil:
     cdef int64_t kept, written
     cdef const char *q
+    if k.form == UNKNOWN and begins(p, end, b"# tracer: ", 10):
+        k.form = FTRACE                         # with no event in it, perhaps
     q = find(p, end, b"entries-in-buffer/entries-written: ", 35)
     if q is not NULL:
         q = digits(q + 35, end, 15, &kept)
@@ -415,4 +440,4 @@ cdef bint remark(KernelText k, const char *p, const char *end) noexcept nogil:
     q = p
     while q < end and (b"0" <= q[0] <= b"9" or b"a" <= q[0] <= b"f"):
         q += 1
-    return q - p >= 6 and q < end and q[0] == b" "
+    return q - p >= (1 if begin[0] == 9 else 6) and q < end and q[0] == b" "          # 9: a tab

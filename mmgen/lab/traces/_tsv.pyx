@@ -2,6 +2,7 @@
 """The lines of a .mmtrace.tsv, into columns and out of them. mmgen/mmtrace.py has the rules, and says what is wrong with a line."""
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcpy
@@ -61,6 +62,7 @@ cdef class TsvText:
                 if self.stopped != FINE:
                     break
                 p = end + 1
+        PyErr_CheckSignals()                    # before the caller waits for a pipe's next bytes
         return p - first
 
 

@@ -13,13 +13,13 @@ from libc.string cimport memset
 
 from mmgen.lab.traces._columns cimport EVENTS_A_LOOK, EXEC, EXIT, FORK, SWITCH, TEARDOWN, TICK, Columns
 from mmgen.lab.traces._head cimport MOST_CPU
-from mmgen.lab.traces._kernel cimport KERNEL, LISTED, PAGE, Threads, thread
+from mmgen.lab.traces._kernel cimport KERNEL, KTHREADD, LISTED, Threads, thread
 
 # What kernel threads are called. Not vhost-, kvm- and iou-: those have an mm.
-NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.", b"kdevtmpfs",
-         b"khugepaged", b"khungtaskd", b"kintegrityd", b"ksmd", b"ksoftirqd/", b"kswapd", b"kthreadd", b"kthrotld", b"ktimers/", b"kworker/",
-         b"migration/", b"mm_percpu_wq", b"oom_reaper", b"pool_workqueue_", b"psimon", b"rcu_", b"rcub/", b"rcuc/", b"rcuog/", b"rcuop/",
-         b"rcuos/", b"scsi_eh_", b"scsi_tmf_", b"swapper", b"watchdog", b"writeback", b"xfs-", b"xfsaild/")
+NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.",
+         b"kdevtmpfs", b"khugepaged", b"khungtaskd", b"kintegrityd", b"ksmd", b"ksoftirqd/", b"kswapd", b"kthreadd", b"kthrotld",
+         b"ktimers/", b"kworker/", b"migration/", b"mm_percpu_wq", b"oom_reaper", b"pool_workqueue_", b"psimon", b"rcu_", b"rcub/",
+         b"rcuc/", b"rcuog/", b"rcuop/", b"rcuos/", b"scsi_eh_", b"scsi_tmf_", b"watchdog", b"writeback", b"xfs-", b"xfsaild/")
 
 cdef enum:
     # Of a spell.
@@ -29,7 +29,6 @@ cdef enum:
     USER = 8                    # was forked by a user's thread, or made an exec: no kernel thread, whatever its name
     DEAD = 16                   # these two change as time goes on
     EXECED = 32
-    KTHREADD = 2                # a tid: kernel threads are its children
 
 ctypedef struct spell:
     int32_t tid
@@ -224,7 +223,8 @@ cdef int settle(Whose w, spell *s) except -1:
     cdef thread *t = w.threads.at(s.tid)
     if s.tgid == 0 and t.flags & LISTED:
         s.tgid = t.tgid
-    if w.by_name and not s.flags & (IS_KERNEL | USER) and s.tgid in (0, s.tid) and t.name[:t.name_len].startswith(NAMES):
+    if (w.by_name and not t.flags & LISTED and not s.flags & (IS_KERNEL | USER) and s.tgid in (0, s.tid)
+            and t.name[:t.name_len].startswith(NAMES)):
         s.flags |= IS_KERNEL | NAMED
     if s.tgid == 0:
         s.tgid = s.tid

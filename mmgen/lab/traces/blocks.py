@@ -1,10 +1,13 @@
 """A file's bytes in pieces, plain or gzipped: never more of them in memory than a piece, whatever the file unpacks to."""
 import os
+import select
+import stat
 import zlib
 from types import TracebackType
 from typing import Self
 
 BLOCK = 1 << 18                 # bytes: a ms or so to read the lines of
+LOOK_MS = 20                    # between two looks for a signal, while a pipe is empty
 GZIP = b"\x1f\x8b"
 
 
@@ -13,7 +16,11 @@ class Blocks:
 
     def __init__(self, path: str | bytes) -> None:
         self.file = open(path, "rb", buffering=0)
-        self.size = os.fstat(self.file.fileno()).st_size        # 0: a pipe, which does not say
+        status = os.fstat(self.file.fileno())
+        self.size = status.st_size                              # 0: a pipe, which does not say
+        self.waiting = None if stat.S_ISREG(status.st_mode) else select.poll()
+        if self.waiting is not None:
+            self.waiting.register(self.file, select.POLLIN)
         self.done = 0                                           # bytes read, packed
         self.packed = self.raw(BLOCK)
         while 0 < len(self.packed) < len(GZIP) and (more := self.raw(BLOCK)):
@@ -32,6 +39,9 @@ class Blocks:
         return min(self.done / self.size, 1.0) if self.size else 0.0
 
     def raw(self, most: int) -> bytes:
+        # The kernel may have another thread than this one take a signal, and a read of an empty pipe would not hear of it.
+        while self.waiting is not None and not self.waiting.poll(LOOK_MS):
+            pass
         piece = self.file.read(most)
         self.done += len(piece or b"")
         return piece or b""

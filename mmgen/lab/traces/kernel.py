@@ -1,6 +1,7 @@
 """A recording of the kernel's events, as perf script, ftrace or trace-cmd print it, read into a Trace."""
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mmgen._arguments import shown
@@ -39,7 +40,7 @@ class Where:
 
 
 def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks: dict[int, Task], listed: bool, hz: int | None,
-                looks: Looks, where: Where) -> Trace:
+                skew: bool, looks: Looks, where: Where) -> Trace:
     """The recording whose first bytes are `first`, and `blocks` has the others. ValueError says what is wrong with it."""
     threads = Threads()
     for tid, task in tasks.items():
@@ -53,7 +54,7 @@ def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks:
     whose = Whose(columns, threads, not listed)
     whose.tell()
     cpu_ids = whose.number_cpus()
-    arrays = columns.arrays()
+    arrays: dict[str, Any] = columns.arrays()
     if not np.any(arrays["kind"] == Kind.SWITCH):
         raise ValueError("there is no sched_switch in it: record with -e sched:sched_switch")
     notes += remarks(text, whose, listed, len(tasks), len(cpu_ids), arrays)
@@ -65,7 +66,7 @@ def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks:
             notes.append("how often it ticks cannot be told from its ticks: 250 a second are assumed")
         trace = trace.replace(hz=found or 250)
     trace = trace.replace(notes=tuple(notes))
-    return add_ticks(trace, origin_ns=whose.begin_ns)
+    return add_ticks(trace, skew=skew, origin_ns=whose.begin_ns)
 
 
 def scan(blocks: Blocks, first: bytes, threads: Threads, looks: Looks, where: Where) -> KernelText:
@@ -109,8 +110,8 @@ def remarks(text: KernelText, whose: Whose, listed: bool, nr_listed: int, cpus: 
         notes.append(f"nothing says which process {assumed} threads belong to: each is taken to have an mm of its own "
                      f"({whose.assumed_switches} of {switches} switches)")
     if not listed:
-        notes.append(f"there is no list of tasks: {by_name} kernel threads are told by their names ({whose.named_switches} of {switches} "
-                     "switches), others as children of pid 2")
+        notes.append(f"there is no list of tasks: {by_name} threads are taken for kernel threads by their names "
+                     f"({whose.named_switches} of {switches} switches), others are children of pid 2")
     if text.lost:
         notes.append(f"the recorder has lost {text.lost} events")
     if text.online > cpus:

@@ -17,12 +17,13 @@ OTHERS = ((b"PERFILE2", "a perf.data file: print it with perf script --ns -F com
           (b"BZh", "compressed by bzip2: unpack it first"))
 
 
-def read(path: str | os.PathLike[str], *, tasks: Tasks = None, hz: int | None = None,
+def read(path: str | os.PathLike[str], *, tasks: Tasks = None, hz: int | None = None, skew: bool = False,
          show: Show = lambda done, so_far: None) -> Trace:
     """Read a recording: what perf script, ftrace (its trace and trace_pipe) or trace-cmd report printed, or a .mmtrace.tsv; any gzipped.
 
     tasks: the machine's threads, by tid, or the name of a file that lists them. A thread's process, and whether it is a kernel
     thread, is taken from there where the recording does not say. hz: ticks a second; by default what the ticks themselves say.
+    skew: of ticks that are made up, as in ticks.add_ticks().
     show: called every 0.05 s with the share of the file that is read, 0.0 to 1.0, and the number of events so far.
 
     What had to be assumed, and what is missing, is said in the trace's `notes`; where a recording has no ticks they are made up
@@ -47,7 +48,7 @@ def read(path: str | os.PathLike[str], *, tasks: Tasks = None, hz: int | None = 
                 raise ValueError("the file is empty")
             if b"\0" in first:
                 raise ValueError(f"a binary file, not {FORM}")
-            return read_kernel(blocks, first, stem(shown_name), shown_name, threads, tasks is not None, hz, looks, where)
+            return read_kernel(blocks, first, stem(shown_name), shown_name, threads, tasks is not None, hz, skew, looks, where)
     except ValueError as error:
         raise TraceError(f"{shown_name}:{where.line}: {error}") from error
 

@@ -28,7 +28,7 @@ def known(tasks: Tasks) -> dict[int, Task]:
 
 
 def read_tasks(path: str | os.PathLike[str]) -> dict[int, Task]:
-    """The list of threads in a file, plain or gzipped: lines of `tid tgid K|U` and, it may be, a name, with tabs between; # begins a remark.
+    """The list of threads in a file, plain or gzipped: lines of `tid tgid K|U` and perhaps a name, with tabs between; # begins a remark.
 
     TraceError for a line that is none, OSError for a file that cannot be read.
     """

@@ -1,4 +1,6 @@
 """Ticks: how many a second a recording has, and those that it should have had."""
+from typing import Any
+
 import numpy as np
 from mmgen._arguments import whole
 from mmgen.lab.traces._columns import sorting
@@ -43,7 +45,8 @@ def add_ticks(trace: Trace, *, hz: int | None = None, skew: bool = False, origin
         return trace
     t_ns = np.concatenate([trace.t_ns, *made.values()])
     by = sorting(t_ns)
-    columns = {"t_ns": t_ns[by], "cpu": np.concatenate([trace.cpu, np.repeat(np.fromiter(made, np.int32), [len(t) for t in made.values()])])[by]}
+    cpus = np.repeat(np.fromiter(made, np.int32), [len(ticks) for ticks in made.values()])
+    columns: dict[str, Any] = {"t_ns": t_ns[by], "cpu": np.concatenate([trace.cpu, cpus])[by]}
     for name, dtype in COLUMNS.items():
         if name not in columns:
             rest = np.full(number, Kind.TICK if name == "kind" else 0, dtype)
@@ -69,4 +72,5 @@ def on_cpu(trace: Trace, cpu: int, period: int, phase: int) -> Column:
     if total > MOST_EVENTS:
         raise ValueError(f"CPU {cpu} would have had {total} ticks in {trace.seconds:.9g} s: more than {MOST_EVENTS}")
     within = np.arange(total) - np.repeat(np.cumsum(number) - number, number)
-    return (np.repeat(first, number) + within) * period + phase
+    ticks: Column = (np.repeat(first, number) + within) * period + phase
+    return ticks

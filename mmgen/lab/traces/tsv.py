@@ -91,8 +91,9 @@ def read_tsv(blocks: Blocks, first: bytes, tasks: dict[int, Task], hz: int | Non
         where.line += 1
         whole_line(bytes(buffer[:filled]))
     ids = tuple(remarks.cpu_ids.get(cpu, cpu) for cpu in range(cpus)) if remarks.cpu_ids else ()
+    columns: dict[str, Any] = counts | text.columns.arrays()
     return Trace(name=name, cpus=cpus, hz=own_hz if hz is None else hz, cpu_ids=ids, tasks=remarks.tasks | tasks, extra=extra,
-                 notes=tuple(remarks.notes), **counts, **text.columns.arrays())
+                 notes=tuple(remarks.notes), **columns)
 
 
 def head_fields(line: bytes) -> tuple[dict[str, int], tuple[str, ...]]:
