@@ -45,7 +45,8 @@ def alone(steps, policy, t):
     """What a domain says: when a wait that begins at t, and no other, is over; None: it is not."""
     trace = steps.trace
     case = RecordedCase(cpus=trace.cpus, hz=trace.hz, seconds=1.0, policy=policy, costs=FREE)
-    end = run(steps, case, lambda ns: None, arrivals=np.array([t], np.int64), exits=False).ends[0]
+    machine = run(steps, case, lambda ns: None, arrivals=np.array([t], np.int64), exits=False)
+    end = int(np.frombuffer(machine.ends, np.int64)[0])
     return None if end < 0 else end
 
 
