@@ -9,7 +9,6 @@ from mmgen._arguments import integer, real, shown, whole
 from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
 
-
 # So many tick periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one.
 QUIET = 3
 

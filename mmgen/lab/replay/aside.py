@@ -8,7 +8,7 @@ LOOK_S = 0.02                           # between two looks at signals, where th
 
 
 def aside(work: Callable[[], T]) -> T:
-    """What `work` returns, or raises. The main thread has another do it, and leaves that alone with it on Ctrl-C: it must change nothing."""
+    """What `work` returns, or raises. The main thread has another do it, and on Ctrl-C leaves it at that: it must change nothing."""
     if threading.current_thread() is not threading.main_thread():
         return work()
     made: list[T] = []

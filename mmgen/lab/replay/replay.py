@@ -171,12 +171,14 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
         done += 1
     # A CPU is in a trimmed mm_cpumask as long as it uses the mm: so many IPIs as CPUs use one lazily that is torn down elsewhere.
     trimmed = run(steps, dataclasses.replace(first, policy=Shootdown(trim=True)), far)
-    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), aside(lambda: idealised(steps)), lazy_changes(trace),
-                  trimmed.counts["ipis"])
+    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), aside(lambda: idealised(steps)),
+                  aside(lambda: lazy_changes(trace)), trimmed.counts["ipis"])
 
 
 def with_timelines(found: Replay, begin: float, end: float) -> Replay:
     """`found` with a timeline from `begin` to `end`, seconds of the recording, in each generation policy's result. Raises as replay()."""
+    if not isinstance(found, Replay):
+        raise TypeError(f"found={shown(found)} is of type {type(found).__name__}, not a Replay: replay() makes one")
     marked = window((begin, end))
     again = []
     for r in found.results:

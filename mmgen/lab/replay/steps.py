@@ -54,7 +54,7 @@ class Steps:
         if not np.array_equal(self.first["cpu"], np.arange(self.trace.cpus)):
             raise ValueError(f"first has not one step for each of {self.trace.cpus} CPUs")
         times = self.steps["t_ns"]
-        if len(times) and not (0 <= times[0] and times[-1] <= self.trace.t_ns[-1] and (times[1:] >= times[:-1]).all()):
+        if len(times) and not (times[0] >= 0 and times[-1] <= self.trace.t_ns[-1] and (times[1:] >= times[:-1]).all()):
             raise ValueError(f"steps are not in order of time, from 0 to {self.trace.t_ns[-1]} ns")
 
     def __len__(self) -> int:

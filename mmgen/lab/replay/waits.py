@@ -194,7 +194,7 @@ def held_up(found: Waits) -> list[Holdout]:
     width = (spells["end_ns"] - spells["begin_ns"]).astype(np.float64)
     took = np.where(spells["over_ns"] == NOW, 0.0, width * (over - (spells["begin_ns"] + spells["end_ns"]) / 2))
     begun = np.where((spells["first_ns"] == NOW) | (spells["first_ns"] == NEVER), spells["begin_ns"], spells["first_ns"])
-    total = took.sum()
+    total = float(took.sum())
     rows: list[tuple[float, int, int, int]] = []
     for cpu in np.unique(spells["last_cpu"][took > 0]).tolist():
         mine = np.flatnonzero((spells["last_cpu"] == cpu) & (took > 0))
