@@ -23,10 +23,11 @@ BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-stat
            "lab simulate": ["--seconds", "0.00001", "--waiters", "3"], "lab compare": ["--seconds", "0.00001", "--waiters", "3"],
            "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"],
            "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"],
-           "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"], "convert": []}
+           "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"], "convert": [],
+           "replay": ["--rate", "100"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70), "1,2", "3,,1"]}
-WRITES = {"--html", "--json", "--pictures", "--output", "--test"}
+WRITES = {"--html", "--json", "--perfetto", "--pictures", "--output", "--test"}
 STATUSES = {0, 1, 2, 3, 130}
 
 

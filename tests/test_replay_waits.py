@@ -144,7 +144,7 @@ def test_shares(trace, idle):
 
 
 def test_holdouts_of_a_machine_by_hand():
-    """CPU 1, in thread 7, ticks last in each period, so most waits end with its second tick; CPU 0's ends those that begin between the two."""
+    """CPU 1, in thread 7, ticks last in each period, so most waits end with its second; CPU 0's ends those that begin between the two."""
     events = [(0, 1, Kind.SWITCH, 6, 1, 7, 2)]
     for t in range(200, 2200, 200):
         events += [(t, 0, Kind.SWITCH, 5, 3, 5, 3), (t + 2, 0, Kind.TICK, 0, 0, 0, 0), (t + 4, 1, Kind.SWITCH, 7, 2, 7, 2),

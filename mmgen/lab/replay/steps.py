@@ -14,7 +14,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # One step: 24 bytes, as _step.pxd has it.
 STEP = np.dtype([("t_ns", "<i8"), ("cpu", "<u4"), ("tid", "<i4"), ("mm", "<i4"), ("what", "u1"), ("made_up", "u1"), ("pad", "<u2")])
+# Higher numbers of threads, and of mms where they are more than twice the events as well, are replaced: there is memory for each number.
 MOST_TIDS = 1 << 24                 # the kernel's own limit is 2**22
+FEW_MMS = 1 << 16
 
 
 class What(IntEnum):
@@ -31,8 +33,8 @@ class Steps:
     trace: Trace
     steps: Array
     """of dtype STEP, by time: t_ns; cpu; tid, the thread that comes, or whose step it is; mm, the CPU's task's own from here on, or which
-    is torn down (as the trace numbers them, unless it has numbers beyond twice its events: then by their order); what, a What; made_up,
-    whether it was not recorded"""
+    is torn down (as the trace numbers them; by their order where it has numbers beyond FEW_MMS and twice its events); what, a What; made_up, whether
+    it was not recorded"""
     first: Array
     """of dtype STEP, one for each CPU: what it runs at the beginning"""
     nr_mms: int
@@ -109,7 +111,7 @@ def dense(trace: Trace) -> tuple[Trace, Array | None]:
     tids, changed = None, {}
     if max(trace.tid.max(), trace.next_tid.max()) >= MOST_TIDS:
         tids, changed["tid"], changed["next_tid"] = ranked(trace.tid, trace.next_tid)
-    if trace.nr_mms > 2 * len(trace):
+    if trace.nr_mms > max(2 * len(trace), FEW_MMS):
         _, changed["mm"], changed["next_mm"] = ranked(trace.mm, trace.next_mm)
     return trace.replace(**changed) if changed else trace, tids
 
