@@ -19,8 +19,8 @@ NEED = {
     "numpy": ["test_fuzz_lab.py", "test_lab_command.py", "test_lab_compare.py", "test_lab_detector.py", "test_lab_oracle.py",
               "test_lab_pictures.py", "test_lab_policies.py", "test_lab_real.py", "test_lab_simulate.py", "test_lab_sweep.py",
               "test_lab_sweep_command.py", "test_lab_sweep_workers.py", "test_lab_timeline.py", "test_lab_validate.py",
-              "test_replay.py", "test_replay_machine.py", "test_replay_steps.py", "test_replay_waits.py", "test_traces_command.py", "test_traces_hostile.py", "test_traces_lines.py", "test_traces_machines.py",
-              "test_traces_ticks.py"],
+              "test_replay.py", "test_replay_machine.py", "test_replay_steps.py", "test_replay_waits.py", "test_traces_command.py",
+              "test_traces_hostile.py", "test_traces_lines.py", "test_traces_machines.py", "test_traces_ticks.py"],
     "simpy": ["test_simpy.py"],
 }
 missing = [package for package in NEED if not find_spec(package)]
