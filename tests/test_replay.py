@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from mmgen.lab import Costs, Generation, Refcount, Shootdown
+from mmgen.lab import Costs, Generation, Refcount
 from mmgen.lab.replay.aside import aside
 from mmgen.lab.replay.command import text
 from mmgen.lab.replay.replay import Arrivals, idealised, percentile, policies, replay, with_timelines
@@ -310,7 +310,8 @@ def test_every_output_at_once(tmp_path):
     from test_lab_pictures import stands_alone  # noqa: PLC0415 - they need what may not be here
     from test_trace import ReadBack  # noqa: PLC0415
     out = mmgen("replay", DATA / "configure.perf-script.txt.gz", "--tasks", DATA / "configure.tasks.tsv.gz", "--json", "r.json",
-                "--html", "r.html", "--pictures", "pictures", "--perfetto", "r.pftrace", "--from", 1, "--to", 1.5, "--idle-rule", "hang", cwd=tmp_path)
+                "--html", "r.html", "--pictures", "pictures", "--perfetto", "r.pftrace", "--from", 1, "--to", 1.5, "--idle-rule", "hang",
+                cwd=tmp_path)
     assert (out.returncode, out.stderr) == (0, "")
     assert out.stdout.startswith("configure: 2 CPUs at 250 Hz for 5.005 s, 14,681 events\n")
     assert json.loads((tmp_path / "r.json").read_text())["recorded"]["nr_switch"] == 7786
@@ -378,17 +379,21 @@ def test_without_a_package(python, missing, arguments, says):
 
 @E2E
 @pytest.mark.once
-def test_ctrl_c_of_the_command(python, tmp_path):
+def test_ctrl_c_of_the_command(python):
     """While it replays: 130, and nothing is said but what a shell says."""
-    out = python("""
-        import os, signal, sys
-        import mmgen.lab.replay.command as command
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        was = command.replay
-        command.replay = lambda *args, **more: was(*args, **more, **({} if os.kill(os.getpid(), signal.SIGINT) else {}))
-        from mmgen.cli import main
-        sys.exit(main())
-        """.replace("\n        ", "\n"), "replay", str(DATA / "mixed.mmtrace.tsv.gz"))
+    script = """
+import os, signal, sys
+import mmgen.lab.replay.command as command
+signal.signal(signal.SIGINT, signal.default_int_handler)
+replay = command.replay
+def interrupted(*args, **more):
+    os.kill(os.getpid(), signal.SIGINT)
+    return replay(*args, **more)
+command.replay = interrupted
+from mmgen.cli import main
+sys.exit(main())
+"""
+    out = python(script, "replay", str(DATA / "mixed.mmtrace.tsv.gz"))
     assert (out.returncode, out.stdout, out.stderr) == (130, "", "")
 
 

@@ -33,8 +33,8 @@ class Steps:
     trace: Trace
     steps: Array
     """of dtype STEP, by time: t_ns; cpu; tid, the thread that comes, or whose step it is; mm, the CPU's task's own from here on, or which
-    is torn down (as the trace numbers them; by their order where it has numbers beyond FEW_MMS and twice its events); what, a What; made_up, whether
-    it was not recorded"""
+    is torn down; what, a What; made_up, whether it was not recorded. Mms have the trace's numbers, or, where it has some beyond FEW_MMS
+    and twice its events, those of their order"""
     first: Array
     """of dtype STEP, one for each CPU: what it runs at the beginning"""
     nr_mms: int
