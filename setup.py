@@ -36,7 +36,7 @@ TORTURE = ("_pipe", "_reader", "_updater")
 LAB = ("_wheel", "_timeline", "_refcount", "_shootdown", "_generation", "_masks", "_account", "_events", "_virtual", "_mms", "_interrupts",
        "_real", "_calibrate")
 REPLAY = ("_steps", "_recorded", "_waits")
-TRACES = ("_columns", "_kernel", "_whose", "_tsv")
+TRACES = ("_columns", "_threads", "_kernel", "_whose", "_tsv")
 
 setup(
     ext_modules=cythonize(

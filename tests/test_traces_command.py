@@ -31,7 +31,8 @@ def test_convert(tmp_path):
 
 def test_without_a_list_with_names_and_notes(tmp_path):
     text = tmp_path / "mine.txt"
-    text.write_bytes(b"".join(perf(Switch(t * 10**6, t % 2, t % 2 * 5, b"a b", 5 - t % 2 * 5, b"swapper")) + b"\n" for t in range(9)) + b"junk\n")
+    lines = [perf(Switch(t * 10**6, t % 2, t % 2 * 5, b"a b", 5 - t % 2 * 5, b"swapper")) for t in range(9)]
+    text.write_bytes(b"\n".join([*lines, b"junk", b""]))
     out = mmgen("convert", text, "--names", "--skew", "--hz", 100, "-o", text)             # onto itself
     assert (out.returncode, out.stderr) == (0, "")
     assert [line.partition(":")[0] for line in out.stdout.splitlines()] == [
@@ -42,9 +43,11 @@ def test_without_a_list_with_names_and_notes(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["bad", "-o", "bad"], r"bad:1: not perf script"), (["none", "-o", "x"], "No such file"), (["good", "-o", "-"], "-o -: the output must be a file"),
+    (["bad", "-o", "bad"], r"bad:1: not perf script"), (["none", "-o", "x"], "No such file"),
+    (["good", "-o", "-"], "-o -: the output must be a file"),
     (["good", "-o", "none/x"], "No such file"), (["good", "--tasks", "bad", "-o", "good"], "bad:1: 'rubbish' is no 'tid tgid K'"),
-    (["good", "--hz", "0", "-o", "good"], "hz=0 is out of range: 1 to 100000"), (["good"], "required: -o"), (["good", "-o", "/dev/full"], "No space")])
+    (["good", "--hz", "0", "-o", "good"], "hz=0 is out of range: 1 to 100000"), (["good"], "required: -o"),
+    (["good", "-o", "/dev/full"], "No space")])
 def test_what_goes_wrong_is_said_and_destroys_nothing(arguments, says, tmp_path):
     files = {"bad": b"rubbish\n", "good": perf(Switch(0, 0, 1, b"a", 0, b"i")) + b"\n"}
     for name, content in files.items():

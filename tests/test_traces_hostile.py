@@ -1,4 +1,4 @@
-"""Files that nobody should give the readers: nothing but a TraceError comes of it, with file and line; and what is written is read again."""
+"""Files that nobody should give the readers: nothing but a TraceError with file and line comes of it; and what is written is read again."""
 import gzip
 import os
 import re
@@ -20,12 +20,13 @@ from trace_lines import SHAPES, Switch, exec_, exit_, fork, perf, teardown, tick
 pytestmark = pytest.mark.usefixtures("no_hang")
 
 HEAD = b"# mmtrace 1\tname=x\tcpus=2\thz=250\n# columns\n"
-EVENTS = [Switch(1000, 0, 5, b"a b", 6, b"c"), tick(2000, 1), fork(3000, 0, 6, 7), exec_(4000, 0, 7), exit_(5000, 0, 7), teardown(6000, 0, 7)]
+EVENTS = [Switch(1000, 0, 5, b"a b", 6, b"c"), tick(2000, 1), fork(3000, 0, 6, 7), exec_(4000, 0, 7), exit_(5000, 0, 7),
+          teardown(6000, 0, 7)]
 SAMPLES = [HEAD + b"0\t0\tS\t1\t2\t0\t0\n5\t1\tT\n5\t0\tX\t1\n6\t0\tC\t1\t3\n7\t1\tM\t1\t2\n# task\t1\t1\tU\ta\n# cpu\t0\t4\n# note\thm\n",
            *(b"".join(line(event, {}) + b"\n" for event in EVENTS) for line, *_ in SHAPES.values()),
            b"# tracer: nop\n#\n# entries-in-buffer/entries-written: 1/2   #P:2\n"]
-WORDS = [b"\n", b"\t", b" ", b"[0]", b"sched_switch: ", b"prev_comm=", b" prev_pid=", b"==>", b"# task\t", b"# cpu\t", b"1.5:", b"\0", b"#", b"-",
-         b"/", b":", b"(", b"9" * 30, b"4194305", b"S", b"LOST ", b"PERF_RECORD_FORK(", b"\x1f\x8b\x08"]
+WORDS = [b"\n", b"\t", b" ", b"[0]", b"sched_switch: ", b"prev_comm=", b" prev_pid=", b"==>", b"# task\t", b"# cpu\t", b"1.5:", b"\0", b"#",
+         b"-", b"/", b":", b"(", b"9" * 30, b"4194305", b"S", b"LOST ", b"PERF_RECORD_FORK(", b"\x1f\x8b\x08"]
 MANY = b"".join(perf(Switch(i, 0, 5, b"a", 6, b"b")) + b"\n" for i in range(3000))
 
 
@@ -209,7 +210,8 @@ def traces(draw):
     columns["next_mm"][(kind != Kind.SWITCH) & (kind != Kind.EXEC)] = 0
     word = st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), max_size=6)
     return Trace(
-        name=draw(word), cpus=cpus, hz=draw(st.integers(1, 100_000)), kind=kind, extra=tuple(draw(st.lists(word.map("x".__add__), max_size=3))),
+        name=draw(word), cpus=cpus, hz=draw(st.integers(1, 100_000)), kind=kind,
+        extra=tuple(draw(st.lists(word.map("x".__add__), max_size=3))),
         t_ns=np.array(sorted(draw(st.lists(st.integers(0, 10**18 - 1), min_size=n, max_size=n))), np.int64),
         cpu=np.array(draw(st.lists(st.integers(0, cpus - 1), min_size=n, max_size=n)), np.int32),
         cpu_ids=tuple(draw(st.lists(st.integers(0, 10**6), min_size=cpus, max_size=cpus))), notes=tuple(draw(st.lists(word, max_size=2))),
@@ -234,7 +236,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, trace, packed, names):
 
 def simple(**more):
     n = np.zeros(1, np.int64)
-    return Trace(**({"name": "x", "cpus": 1, "hz": 250, "t_ns": n, "cpu": n, "kind": n, "tid": n, "mm": n, "next_tid": n, "next_mm": n} | more))
+    return Trace(**({"name": "x", "cpus": 1, "hz": 250} | dict.fromkeys(COLUMNS, n) | more))
 
 
 def test_names_that_do_not_fit_into_a_line(tmp_path):

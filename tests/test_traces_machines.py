@@ -118,7 +118,8 @@ def test_without_a_list_it_is_said_what_rests_on_what(name):
     seen = set(trace.tid[switch].tolist()) | set(trace.next_tid[switch].tolist())
     kernel = {tid for tid in seen if tid and trace.tasks[tid].kernel}
     assert kernel == {tid for tid in seen if tid and sure.tasks[tid].kernel}        # their names say it
-    children = {int(tid) for tid in re.findall(rb"fork: .* pid=2 .* child_pid=(\d+)", gzip.decompress(text(name, "perf-script.txt").read_bytes()))}
+    recording = gzip.decompress(text(name, "perf-script.txt").read_bytes())
+    children = {int(tid) for tid in re.findall(rb"fork: .* pid=2 .* child_pid=(\d+)", recording)}
     assert (len(kernel - children), count(trace, kernel - children)) == tuple(map(int, by_name))
     strangers = {tid for tid in seen if tid and trace.tasks[tid].tgid != sure.tasks[tid].tgid}
     assert (len(strangers), count(trace, strangers)) == tuple(map(int, no_tgid))

@@ -81,19 +81,19 @@ def ftrace(event, tgids=None, irqs=True, ns=False, width=0, plugin=False, prefix
     word, payload = event.text(plugin)
     tgid = b"" if tgids is None else b"(%7s) " % (b"%d" % tgids.get(tid, tid) if tid else b"-------")
     return b"%s%16s-%-7d %s[%03d] %s%12s: %-*s %s" % (
-        prefix, b"<idle>" if tid == 0 else name, tid, tgid, event.cpu, b"d..2. " if irqs else b"", clock(event.t_ns, ns), width, word + b":",
-        payload)
+        prefix, b"<idle>" if tid == 0 else name, tid, tgid, event.cpu, b"d..2. " if irqs else b"", clock(event.t_ns, ns), width,
+        word + b":", payload)
 
 
 # By name: how it prints an event, whether it tells tgids, ns, and whether the names are told apart from blanks around them.
 SHAPES = {
-    "perf": (lambda e, t: perf(e, t), True, True, True),
+    "perf": (perf, True, True, True),
     "perf, us": (lambda e, t: perf(e, t, ns=False), True, False, True),
     "perf's default": (lambda e, t: perf(e, ns=False), False, False, True),
     "perf, flags and period": (lambda e, t: perf(e, t, flags=b"K d..2 ", period=b"  1 "), True, True, True),
     "perf, plugin": (lambda e, t: perf(e, t, plugin=True), True, True, False),
     "ftrace": (lambda e, t: ftrace(e), False, False, True),
-    "ftrace, tgid": (lambda e, t: ftrace(e, t), True, False, True),
+    "ftrace, tgid": (ftrace, True, False, True),
     "ftrace, no irq-info": (lambda e, t: ftrace(e, irqs=False), False, False, True),
     "ftrace, tgid, no irq-info": (lambda e, t: ftrace(e, t, irqs=False), True, False, True),
     "trace-cmd": (lambda e, t: ftrace(e, irqs=False, width=21, plugin=True), False, False, False),

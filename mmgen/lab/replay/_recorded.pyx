@@ -175,8 +175,8 @@ cdef bint run(recorded *r, int64_t deadline) noexcept nogil:
 
 cdef void set_up(recorded *r, const step *first, uint32_t nr_mms) noexcept nogil:
     cdef virtual *v = r.v
-    cdef uint32_t cpu, mm
-    for mm in range(nr_mms):                            # each has the number that the recording gives it; 0 is init_mm
+    cdef uint32_t cpu, mm, _
+    for _ in range(nr_mms):                             # each has the number that the recording gives it; 0 is init_mm
         fork_mm(v, 0)
     v.mms[INIT_MM].mm_count += v.m.nr_cpus
     v.mms[INIT_MM].nr_active = v.m.nr_cpus

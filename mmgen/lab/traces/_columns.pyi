@@ -1,9 +1,10 @@
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 DTYPES: tuple[tuple[str, type], ...]
 
+@final
 class Columns:
     def __len__(self) -> int: ...
     def sort(self) -> bool: ...

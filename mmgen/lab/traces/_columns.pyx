@@ -1,5 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True
 """A trace while it is read: columns that grow by doubling, their order by time, and the numpy arrays that they become."""
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport view
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
@@ -16,6 +17,8 @@ cdef void *grown(void *old, size_t nbytes) except NULL:
     return new
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Columns:
     """The events so far. Not for two threads at a time."""
 

@@ -1,15 +1,11 @@
-from typing import Any
+from typing import Any, Self, final
 
 from mmgen.lab.traces._columns import Columns
+from mmgen.lab.traces._threads import Threads
 
 SHORTEST: int
-FORMS: tuple[str, ...]
 
-class Threads:
-    def add(self, tid: int, tgid: int, kernel: bool) -> None: ...
-    def seen(self, page: int) -> list[tuple[int, int, bool, bytes]]: ...
-    def nr_pages(self) -> int: ...
-
+@final
 class KernelText:
     columns: Columns
     threads: Threads
@@ -20,7 +16,8 @@ class KernelText:
     unnamed: int
     forks: int
     lost: int
+    told: int
     online: int
-    def __init__(self, threads: Threads) -> None: ...
+    def __new__(cls, threads: Threads) -> Self: ...
     def feed(self, block: Any, n: int, last: bool = False) -> int: ...
     def bad_lines(self) -> list[tuple[int, bytes]]: ...

@@ -1,69 +1,25 @@
 # cython: language_level=3, freethreading_compatible=True
 """What perf script, ftrace and trace-cmd print, into columns: the lines of a block at a time, without the GIL."""
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy
 
 from mmgen.lab.traces._columns cimport EXEC, EXIT, FORK, MOST_TID, SWITCH, TEARDOWN, TICK, Columns, add_event
 from mmgen.lab.traces._head cimport FTRACE, UNKNOWN, head, read_head
 from mmgen.lab.traces._text cimport COMM, begins, digits, find, find_last, name_end, spaces, word_end
+from mmgen.lab.traces._threads cimport KERNEL, KTHREADD, LISTED, SEEN, Threads, thread
 
 SHORTEST = 16                   # bytes of a line that is an event: less than any
-FORMS = ("unknown", "perf script", "ftrace")
+
+cdef enum:
+    SHOWN = 3                   # lines that could not be read, which are shown
+    SHOWN_BYTES = 80
+    MOST_LOST = 100_000_000_000_000_000         # whatever a file says
 
 
-cdef class Threads:
-    """What is known of each thread. A page for those that are near each other: tids are few, or close together. Not for two threads."""
-
-    def __cinit__(self):
-        self.pages = <thread **>calloc(MOST_TID // PAGE + 1, sizeof(thread *))
-        if self.pages is NULL:
-            raise MemoryError("no memory for threads")
-
-    def __dealloc__(self):
-        cdef int i
-        if self.pages is not NULL:
-            for i in range(MOST_TID // PAGE + 1):
-                free(self.pages[i])
-            free(self.pages)
-
-    # NULL if there is no memory. 0 <= tid <= MOST_TID.
-    cdef thread *at(self, int32_t tid) noexcept nogil:
-        cdef thread **page = &self.pages[tid // PAGE]
-        if page[0] is NULL:
-            page[0] = <thread *>calloc(PAGE, sizeof(thread))
-            if page[0] is NULL:
-                return NULL
-        return &page[0][tid % PAGE]
-
-    def add(self, int tid, int tgid, bint kernel):
-        """What a list of tasks says. ValueError beyond the kernel's own limit."""
-        cdef thread *t
-        if not (0 <= tid <= MOST_TID and 0 <= tgid <= MOST_TID):
-            raise ValueError(f"tid {tid} of tgid {tgid} is out of range: 0 to {MOST_TID}")
-        t = self.at(tid)
-        if t is NULL:
-            raise MemoryError("no memory for threads")
-        t.tgid = tgid
-        t.flags = <uint8_t>(t.flags | LISTED | (KERNEL if kernel else 0))
-
-    def seen(self, int page):
-        """(tid, tgid or 0, whether a kernel thread, name) of those in that page, of `pages()`, that an event or the list has."""
-        cdef thread *t
-        cdef int i
-        found = []
-        for i in range(PAGE if self.pages[page] is not NULL else 0):
-            t = &self.pages[page][i]
-            if t.flags & (SEEN | LISTED):
-                found.append((page * PAGE + i, t.tgid, bool(t.flags & KERNEL), t.name[:t.name_len]))
-        return found
-
-    def nr_pages(self):
-        """How many pages there may be."""
-        return MOST_TID // PAGE + 1
-
-
+@cython.final
+@cython.auto_pickle(False)
 cdef class KernelText:
     """A scanner: feed() it blocks, and the events are in `columns`, the threads' names in `threads`. Not for two threads at a time."""
 
@@ -78,7 +34,9 @@ cdef class KernelText:
     cdef readonly Py_ssize_t unnamed
     """timers whose function is a number, where its name should be"""
     cdef readonly Py_ssize_t forks
-    cdef readonly Py_ssize_t lost
+    cdef readonly int64_t lost
+    cdef readonly Py_ssize_t told
+    """threads of which perf's own records tell"""
     cdef readonly Py_ssize_t online
     """CPUs, as the file has it; 0: it does not say"""
     cdef bint no_memory
@@ -172,7 +130,7 @@ cdef void read_line(KernelText k, const char *p, const char *end) noexcept nogil
     elif begins(h.word, end, b"PERF_RECORD_FORK(", 17):
         task_event(k, h.word + 17, end)
     elif begins(h.word, end, b"PERF_RECORD_LOST", 16):
-        k.lost += number_after(h.rest, end, b"lost ", 5, 1)
+        lose(k, number_after(h.rest, end, b"lost ", 5, 1))
     else:
         k.others += 1
     if not ok:
@@ -370,7 +328,7 @@ cdef inline bint number_ends(const char *p, const char *end) noexcept nogil:
 
 
 # PERF_RECORD_FORK(tgid:tid):(tgid of the parent:its tid), which perf script --show-task-events prints: for threads that there were
-# before, too. It is as good as a list of tasks, for that thread.
+# before, too, if they lead a process. It is as good as a list of tasks, for that thread.
 cdef void task_event(KernelText k, const char *p, const char *end) noexcept nogil:
     cdef int32_t tgid = 0, tid = 0, parent = 0
     cdef thread *t
@@ -384,6 +342,7 @@ cdef void task_event(KernelText k, const char *p, const char *end) noexcept nogi
     if t is NULL:
         k.no_memory = True
         return
+    k.told += 1
     t.tgid = tgid
     t.flags = <uint8_t>((t.flags & ~KERNEL) | LISTED | (KERNEL if parent == KTHREADD or tid == KTHREADD else 0))
 
@@ -397,6 +356,10 @@ cdef int64_t number_after(const char *p, const char *end, const char *what, Py_s
     return value if p is not NULL and digits(p + n, end, 12, &value) is not NULL else without
 
 
+cdef inline void lose(KernelText k, int64_t number) noexcept nogil:
+    k.lost = min(k.lost + number, <int64_t>MOST_LOST)
+
+
 cdef void comment(KernelText k, const char *p, const char *end) noexcept nogil:
     cdef int64_t kept, written
     cdef const char *q
@@ -406,7 +369,7 @@ cdef void comment(KernelText k, const char *p, const char *end) noexcept nogil:
     if q is not NULL:
         q = digits(q + 35, end, 15, &kept)
         if q is not NULL and begins(q, end, b"/", 1) and digits(q + 1, end, 15, &written) is not NULL and written > kept:
-            k.lost += written - kept
+            lose(k, written - kept)
         k.online = number_after(p, end, b"#P:", 3, 0)
 
 
@@ -422,13 +385,13 @@ cdef bint remark(KernelText k, const char *p, const char *end) noexcept nogil:
         q = find(p, end, b"[", 1)               # [LOST 12 EVENTS], [12 EVENTS DROPPED], [LOST EVENTS]
         if q is not NULL and digits(q + 1, end, 15, &number) is NULL:
             number = number_after(q, end, b"LOST ", 5, 1)
-        k.lost += number if q is not NULL else 1
+        lose(k, number if q is not NULL else 1)
         return True
     q = find(p, end, b"LOST ", 5)
     if q is not NULL:                           # LOST 12 events!
         q = digits(q + 5, end, 15, &number)
         if q is not NULL and begins(q, end, b" events", 7):
-            k.lost += number
+            lose(k, number)
             return True
     if begins(p, end, b"cpus=", 5) and digits(p + 5, end, 7, &number) == end:
         k.online = number

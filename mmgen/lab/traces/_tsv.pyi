@@ -1,17 +1,18 @@
-from typing import Any
+from typing import Any, Self, final
 
 import numpy as np
 from mmgen.lab.traces._columns import Columns
 
-Column = np.ndarray[Any, np.dtype[Any]]
+_Column = np.ndarray[Any, np.dtype[Any]]
 SHORTEST: int
 
+@final
 class TsvText:
     columns: Columns
     line: int
     last_ns: int
     stopped: int
-    def __init__(self, cpus: int, longest: int) -> None: ...
+    def __new__(cls, cpus: int, longest: int) -> Self: ...
     def feed(self, block: Any, begin: int, n: int) -> int: ...
 
-def lines(t_ns: Column, cpu: Column, kind: Column, tid: Column, mm: Column, next_tid: Column, next_mm: Column) -> bytes: ...
+def lines(t_ns: _Column, cpu: _Column, kind: _Column, tid: _Column, mm: _Column, next_tid: _Column, next_mm: _Column) -> bytes: ...

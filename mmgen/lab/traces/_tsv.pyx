@@ -19,6 +19,8 @@ cdef enum:
     FINE, REMARK, WRONG, BACK
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class TsvText:
     """A scanner: feed() it blocks, and the events are in `columns`. It stops at what is no event. Not for two threads at a time."""
 

@@ -6,6 +6,7 @@ come again, for another thread: each is a spell of that tid. A new one begins wi
 is the spell of its leader's tid. Which process a spell belongs to may be told late, by an event that has a tgid: a first pass over the
 events makes the spells and gathers what is said of each, a second, which makes the same spells again, tells the mms.
 """
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
@@ -13,7 +14,7 @@ from libc.string cimport memset
 
 from mmgen.lab.traces._columns cimport EVENTS_A_LOOK, EXEC, EXIT, FORK, SWITCH, TEARDOWN, TICK, Columns
 from mmgen.lab.traces._head cimport MOST_CPU
-from mmgen.lab.traces._kernel cimport KERNEL, KTHREADD, LISTED, Threads, thread
+from mmgen.lab.traces._threads cimport KERNEL, KTHREADD, LISTED, Threads, thread
 
 # What kernel threads are called. Not vhost-, kvm- and iou-: those have an mm.
 NAMES = (b"cpuhp/", b"dmcrypt_write", b"idle_inject/", b"irq/", b"jbd2/", b"kauditd", b"kblockd", b"kcompactd", b"kdamond.",
@@ -38,6 +39,8 @@ ctypedef struct spell:
     uint8_t flags
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Whose:
     """Tells the mms of `columns`, which are sorted, in place; forks go. Not for two threads at a time.
 
@@ -186,7 +189,7 @@ cdef void gather(Whose w, Columns c, Py_ssize_t begin, Py_ssize_t end) noexcept 
     cdef Py_ssize_t i
     cdef int kind
     cdef spell *s
-    cdef bint again, new = False
+    cdef bint new = False
     for i in range(begin, end):
         kind = c.kind[i]
         if c.tid[i]:
@@ -207,15 +210,13 @@ cdef void gather(Whose w, Columns c, Py_ssize_t begin, Py_ssize_t end) noexcept 
         if kind == SWITCH and c.next_tid[i] and spell_of(w, c.next_tid[i]) is NULL:
             return
         if kind == FORK:
-            again = w.threads.at(c.next_tid[i]) is not NULL and w.threads.at(c.next_tid[i]).spell != 0
             s = forked(w, c.next_tid[i], &new)
             if s is NULL:
                 return
             if c.tid[i] == KTHREADD:
                 s.flags |= IS_KERNEL
-            elif c.tid[i] and new:
-                # Of a tid that comes again, the list may tell of the other thread.
-                s.flags = <uint8_t>((s.flags & ~IS_KERNEL if again else s.flags) | USER)
+            elif c.tid[i] and new:              # if the list has a kernel thread of that tid, it was another one
+                s.flags = <uint8_t>((s.flags & ~IS_KERNEL) | USER)
 
 
 # What the whole of the file and the list say of a spell.

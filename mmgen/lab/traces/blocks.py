@@ -16,6 +16,14 @@ class Blocks:
 
     def __init__(self, path: str | bytes) -> None:
         self.file = open(path, "rb", buffering=0)
+        try:
+            self.begin()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def begin(self) -> None:
+        """Tell what the file is."""
         status = os.fstat(self.file.fileno())
         self.size = status.st_size                              # 0: a pipe, which does not say
         self.waiting = None if stat.S_ISREG(status.st_mode) else select.poll()

@@ -23,8 +23,9 @@ def convert(o: argparse.Namespace) -> int:
 
 def text(trace: Trace) -> str:
     """What a trace has, in a few lines."""
-    what = f"{trace.seconds:.3f} s of {trace.cpus} CPUs at {trace.hz} Hz, {counted(trace.nr_mms, 'mm')}, {counted(len(trace.tasks), 'thread')}"
-    lines = [f"{trace.name}: {what}", "  " + ", ".join(counted(number, kind) for kind, number in trace.counts.items())]
+    what = f"{trace.seconds:.3f} s of {counted(trace.cpus, 'CPU')} at {trace.hz} Hz"
+    lines = [f"{trace.name}: {what}, {counted(trace.nr_mms, 'mm')}, {counted(len(trace.tasks), 'thread')}",
+             "  " + ", ".join(counted(number, kind) for kind, number in trace.counts.items())]
     for number, thing, happened in ((trace.lost, "event", "lost by the recorder"), (trace.bad_lines, "line", "left out"),
                                     (trace.made_up_ticks, "tick", "made up")):
         if number:

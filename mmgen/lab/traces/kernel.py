@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from mmgen._arguments import shown
-from mmgen.lab.traces._kernel import KernelText, Threads
+from mmgen.lab.traces._kernel import KernelText
+from mmgen.lab.traces._threads import Threads
 from mmgen.lab.traces._whose import Whose
 from mmgen.lab.traces.blocks import BLOCK, Blocks
 from mmgen.lab.traces.columns import Column, Kind, Task, Trace
@@ -57,7 +58,7 @@ def read_kernel(blocks: Blocks, first: bytes, name: str, shown_name: str, tasks:
     arrays: dict[str, Any] = columns.arrays()
     if not np.any(arrays["kind"] == Kind.SWITCH):
         raise ValueError("there is no sched_switch in it: record with -e sched:sched_switch")
-    notes += remarks(text, whose, listed, len(tasks), len(cpu_ids), arrays)
+    notes += remarks(text, whose, listed, len(cpu_ids), arrays)
     trace = Trace(name=name, cpus=len(cpu_ids), hz=250 if hz is None else hz, cpu_ids=cpu_ids, tasks=named(threads, tasks), lost=text.lost,
                   bad_lines=text.bad, **arrays)
     if hz is None:
@@ -101,7 +102,7 @@ def scan(blocks: Blocks, first: bytes, threads: Threads, looks: Looks, where: Wh
     return text
 
 
-def remarks(text: KernelText, whose: Whose, listed: bool, nr_listed: int, cpus: int, arrays: dict[str, Column]) -> list[str]:
+def remarks(text: KernelText, whose: Whose, listed: bool, cpus: int, arrays: dict[str, Column]) -> list[str]:
     """What had to be assumed, and what is missing."""
     notes = []
     switches = int(np.count_nonzero(arrays["kind"] == Kind.SWITCH))
@@ -109,7 +110,7 @@ def remarks(text: KernelText, whose: Whose, listed: bool, nr_listed: int, cpus: 
     if whose.assumed_switches:
         notes.append(f"nothing says which process {assumed} threads belong to: each is taken to have an mm of its own "
                      f"({whose.assumed_switches} of {switches} switches)")
-    if not listed:
+    if not listed and (by_name or not text.told):
         notes.append(f"there is no list of tasks: {by_name} threads are taken for kernel threads by their names "
                      f"({whose.named_switches} of {switches} switches), others are children of pid 2")
     if text.lost:

@@ -1,10 +1,8 @@
 # cython: language_level=3
-"""Threads by tid, as the lines of a recording tell of them."""
+"""Threads by tid: a page of them for those that are near each other."""
 from libc.stdint cimport int32_t, uint8_t
 
 cdef enum:
-    SHOWN = 3                   # lines that could not be read, which are shown
-    SHOWN_BYTES = 80
     PAGE = 1 << 10              # threads
     LISTED = 1                  # a list of tasks has it
     KERNEL = 2                  # as a kernel thread
