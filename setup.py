@@ -44,7 +44,8 @@ setup(
             Extension(f"mmgen.{name}".replace("/", "."), [f"mmgen/{name}.pyx"], include_dirs=["mmgen", "mmgen/check"],
                       depends=["setup.py", "mmgen/_sleep.h", "mmgen/check/_coroutine.h"], extra_compile_args=flags, extra_link_args=links)
             for name in (*PACKAGE, *(f"check/{name}" for name in CHECK), *(f"torture/{name}" for name in TORTURE),
-                         *(f"lab/{name}" for name in LAB), *(f"lab/replay/{name}" for name in REPLAY), *(f"lab/traces/{name}" for name in TRACES))
+                         *(f"lab/{name}" for name in LAB), *(f"lab/replay/{name}" for name in REPLAY),
+                         *(f"lab/traces/{name}" for name in TRACES))
         ],
         compiler_directives=directives,
     ),

@@ -15,7 +15,7 @@ from mmgen.lab.replay.command import text
 from mmgen.lab.replay.replay import Arrivals, idealised, percentile, policies, replay, with_timelines
 from mmgen.lab.replay.steps import steps_of
 from mmgen.lab.replay.waits import waits
-from mmgen.lab.traces import Kind, Trace
+from mmgen.lab.traces import Kind, Trace, write
 from recorded import COLUMNS, DATA, MACHINES, machines, recorded, trace_of
 from test_cli import mmgen
 
@@ -262,27 +262,29 @@ def test_work_aside_returns_and_raises():
 
 
 @pytest.mark.once
-def test_ctrl_c_wherever_it_is():
-    """At moments spread over all of it."""
-    trace = tiled(recorded("mixed"), 8)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    hits = 0
+def test_ctrl_c_wherever_it_is(python, tmp_path):
+    """At moments spread over all of it, in a process of its own: nothing swallows it, or says so."""
+    write(tiled(recorded("mixed"), 4), tmp_path / "long.tsv")
+    script = """
+import signal, time
+from mmgen.lab.replay.command import text
+from mmgen.lab.replay.replay import replay
+from mmgen.lab.traces import read
+trace = read("long.tsv")
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+hits = 0
+for number in range(24):
     try:
-        for delay in np.geomspace(0.002, 0.5, 24):
-            signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-            signal.setitimer(signal.ITIMER_REAL, delay)
-            try:
-                found = replay(trace)
-                found.to_dict()
-                text(found)
-            except KeyboardInterrupt:
-                hits += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    assert hits > 0
+        signal.setitimer(signal.ITIMER_REAL, 0.001 * 1.3**number)
+        found = replay(trace)
+        found.to_dict(), text(found)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        hits += 1
+print(hits)
+"""
+    out = python(script, timeout=240)
+    assert (out.stdout, out.stderr) == ("24\n", "")
 
 
 def test_from_the_end_back_to_the_beginning_at_one_go():
