@@ -9,15 +9,15 @@ from mmgen.lab.replay.replay import RecordedCase, run
 from mmgen.lab.replay.steps import steps_of
 from mmgen.lab.replay.waits import NEVER, NOW, by_what, holdouts, longest, waits
 from mmgen.lab.traces import Kind
-from recorded import machines, trace_of
+from recorded import machines, recorded, trace_of
 
 FREE = Costs(line=0, atomic=0, fence=0, ipi=0, interrupt=0, look=0)
 
 
-def alone(steps, policy, t):
+def alone(steps, policy, t, costs=FREE):
     """What a domain says: when a wait that begins at t, and no other, is over; None: it is not."""
     trace = steps.trace
-    case = RecordedCase(cpus=trace.cpus, hz=trace.hz, seconds=1.0, policy=policy, costs=FREE)
+    case = RecordedCase(cpus=trace.cpus, hz=trace.hz, seconds=1.0, policy=policy, costs=costs)
     machine = run(steps, case, lambda ns: None, arrivals=np.array([t], np.int64), exits=False)
     end = int(np.frombuffer(machine.ends, np.int64)[0])
     return None if end < 0 else end
@@ -67,6 +67,16 @@ def test_a_patience_beyond_all_ticks_is_none(patience):
     found = waits(steps_of(trace), "kick", patience=patience)
     assert (found.kicked > 0) == (patience < 30)
     assert not list(differences(found, Generation("kick", patience)))
+
+
+def test_ipis_take_time():
+    """A wait ends with them, unless a holdout has paid while one was on its way."""
+    steps, ipi = steps_of(recorded("configure")), 10_600
+    found, at_once = waits(steps, "kick", ipi_ns=ipi), waits(steps, "kick")
+    assert found.longest_ns == at_once.longest_ns + ipi
+    for t in np.random.default_rng(1).integers(0, found.ns * 9 // 10, 60).tolist():
+        over = alone(steps, Generation("kick"), t, Costs(ipi=ipi))
+        assert 0 <= found.latency_ns([t])[0] - (over - t) <= 2 * ipi
 
 
 @settings(max_examples=100, deadline=None)

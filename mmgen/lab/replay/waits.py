@@ -135,6 +135,7 @@ def waits(steps: Steps, idle: str = "hang", *, patience: int = 4, ipi_ns: int = 
     """What a wait would take that begins at any moment of `steps`, with nobody else waiting, under the idle rule `idle`.
 
     patience: ticks, 1 to 2**32 - 1, of `kick`; ipi_ns: from the last of them until the interrupted CPUs have answered, 0 to 10**9.
+    A holdout that pays by itself while an IPI is on its way is not looked at: a wait may take up to ipi_ns less for each kick.
     show() is called every 10 ms or so. ValueError, TypeError. Ctrl-C: within 50 ms. Thread-safety: as many at a time as you like.
     """
     if not isinstance(steps, Steps):
