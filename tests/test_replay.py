@@ -341,6 +341,7 @@ def test_every_output_at_once(tmp_path):
 
 
 @E2E
+@pytest.mark.once
 def test_standard_output(tmp_path):
     path = DATA / "idle.mmtrace.tsv.gz"
     out = mmgen("replay", path, "--json", "-")
@@ -349,6 +350,7 @@ def test_standard_output(tmp_path):
 
 
 @E2E
+@pytest.mark.once
 @pytest.mark.parametrize(("arguments", "says"), [
     (["missing"], "No such file"), (["bad"], r"bad:1: not "), (["good", "--from", "0.005", "--to", "0.002"], "it ends before it begins"),
     (["good", "--to", "99"], r"--to=99.0 is out of range: 0 to 0.008"), (["good", "--from", "nan"], "--from=nan"),
@@ -366,6 +368,7 @@ def test_what_goes_wrong_is_said_in_a_line(arguments, says, tmp_path):
 
 
 @E2E
+@pytest.mark.once
 @pytest.mark.parametrize(("missing", "arguments", "says"), [
     ("numpy", [], r"mmgen replay needs numpy.*pip install 'mmgen-grace\[lab\]'"),
     ("perfetto.trace_builder.proto_builder", ["--perfetto", "x"], r"--perfetto needs .*pip install 'mmgen-grace\[trace\]'"),
