@@ -24,8 +24,8 @@ RETURNED = {"Latency": Latency}
 FUNCTIONS = {"mm_gen_wait", "mm_gen_tick", "mm_gen_wake", "get_include"}
 # The other modules: where they are fuzzed, or None where only mmgen itself calls them, with arguments that it has checked.
 MODULES = {
-    "mmtrace": "test_fuzz_mmtrace.py", "cli": "test_fuzz_cli.py", "cli_lab": "test_fuzz_cli.py", "cli_traces": "test_fuzz_cli.py",
-    "cli_record": "test_fuzz_cli.py",
+    "mmtrace": "test_fuzz_mmtrace.py", "cli": "test_fuzz_cli.py", "cli_lab": "test_fuzz_cli.py", "cli_record": "test_fuzz_cli.py",
+    "cli_replay": "test_fuzz_cli.py", "cli_traces": "test_fuzz_cli.py",
     "domain": "here", "machine": "here", "workload": "here", "stall": "here",
     "check": "test_fuzz_check.py", "simpy": "test_simpy.py", "torture": "test_fuzz_cli.py", "lab": "test_fuzz_lab.py",
     "registered": "here", "stats": "here",

@@ -25,10 +25,10 @@ BOUNDED = {"run": ["--seconds", "0.005", "--rate", "200"], "check": ["--max-stat
            "lab sweep": ["--seconds", "0.00001", "--waiters", "3", "--workers", "0"],
            "lab measure": ["--seconds", "0.002", "--waiters", "3", "--mm-bytes", "64"], "calibrate": ["--rounds", "2"],
            "lab validate": ["--rounds", "1", "--seconds", "0.001", "--cost", "ipi=1"], "convert": [],
-           "record": ["--seconds", "0.005"]}
+           "record": ["--seconds", "0.005"], "replay": ["--rate", "100"]}
 # Options whose valid values would be large or slow, and values to try instead of any number.
 SMALL = {"--cpus": ["1", "2", "3", "0", "-1", "8193", str(2**70), "1,2", "3,,1"]}
-WRITES = {"--html", "--json", "--pictures", "--output", "--test"}
+WRITES = {"--html", "--json", "--perfetto", "--pictures", "--output", "--test"}
 STATUSES = {0, 1, 2, 3, 130, 126, 127}    # those two: what is to be run while it is recorded cannot be, or is not there
 
 

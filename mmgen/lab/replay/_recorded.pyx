@@ -15,7 +15,9 @@ from mmgen.lab._virtual cimport CPU_IDLE, CPU_KTHREAD, CPU_USER, Machine, lab_co
 from mmgen.lab.replay._step cimport EXEC, EXIT, IDLE, TEARDOWN, TICK, USER, step
 
 cdef enum:
-    STEPS_A_LOOK = 4096                 # between two looks at the clock
+    # Between two looks at the clock: steps, and CPUs that the domain has looked at.
+    STEPS_A_LOOK = 4096
+    CPUS_A_LOOK = 1 << 18
     SLICE_NS = 10_000_000               # between two looks at signals
 
 cdef struct opening:
@@ -80,6 +82,7 @@ cdef inline void look_at(recorded *r) noexcept nogil:
 cdef void arrive(recorded *r) noexcept nogil:
     r.v.now = r.arrivals[r.begun]
     r.cookies[r.begun] = mm_gen_start_poll(r.g)
+    r.v.work += r.v.m.nr_cpus
     r.begun += 1
     if load_u64(&r.g.generation, memory_order_relaxed) != r.seen:
         r.v.m.policy.woken(&r.v.m, r.v.current)         # who was idle has answered; what that ends is freed
@@ -143,8 +146,10 @@ cdef bint run(recorded *r, int64_t deadline) noexcept nogil:
     cdef Py_ssize_t looks = 0
     while not v.failed and not v.stop:
         looks += 1
-        if looks & (STEPS_A_LOOK - 1) == 0 and mm_now() > deadline:
-            return False
+        if looks & (STEPS_A_LOOK - 1) == 0 or v.work > CPUS_A_LOOK:
+            v.work = 0
+            if mm_now() > deadline:
+                return False
         t = r.steps[r.next].t if r.next < r.nr_steps else v.end
         arrival = r.arrivals[r.begun] if r.begun < r.nr_arrivals else INT64_MAX
         if v.other <= t and v.other <= arrival and v.other <= v.end:
@@ -170,8 +175,8 @@ cdef bint run(recorded *r, int64_t deadline) noexcept nogil:
 
 cdef void set_up(recorded *r, const step *first, uint32_t nr_mms) noexcept nogil:
     cdef virtual *v = r.v
-    cdef uint32_t cpu, mm
-    for mm in range(nr_mms):                            # each has the number that the recording gives it; 0 is init_mm
+    cdef uint32_t cpu, mm, _
+    for _ in range(nr_mms):                             # each has the number that the recording gives it; 0 is init_mm
         fork_mm(v, 0)
     v.mms[INIT_MM].mm_count += v.m.nr_cpus
     v.mms[INIT_MM].nr_active = v.m.nr_cpus
@@ -274,6 +279,5 @@ cdef class Recorded(Machine):
 
     @property
     def ends(self):
-        """When each wait that arrived was over, in ns; -1: not yet."""
-        cdef Py_ssize_t i
-        return [self.r.ends[i] for i in range(self.r.nr_arrivals)]
+        """When each wait that arrived was over, in ns, as the bytes of int64; -1: not yet."""
+        return (<const char *>self.r.ends)[:self.r.nr_arrivals * sizeof(int64_t)]

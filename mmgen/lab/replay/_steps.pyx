@@ -10,6 +10,7 @@ cdef enum:
     NOBODY = -1
     # So many periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one.
     QUIET = 3
+    WORK_A_SLICE = 1 << 17              # events, and CPUs looked at, between two looks at signals: 2 to 10 ms
 
 cdef struct cpu_state:
     int32_t tid, mm                     # its task, and that task's own mm; NOBODY: not known yet
@@ -25,8 +26,10 @@ cdef struct mending:
     int32_t *tid_mm                     # by tid: the mm that the thread was last seen with
     int32_t *becomes                    # by tid: the mm that its exec gave it, until the event of the exec has come
     int32_t *torn_by                    # by mm: who tore it down, + 1; 0: it lives
+    uint32_t *users                     # by mm: the CPUs whose task has it
     int64_t period                      # ns between the ticks of a CPU that does not idle; 0: ticks tell nothing
     int32_t fresh                       # the next number for an mm that was never seen before it was torn down
+    int64_t work                        # since the last look at signals
     Py_ssize_t made_up, contradictions
 
 
@@ -46,9 +49,22 @@ cdef inline void put(mending *m, int64_t t, uint32_t cpu, unsigned char what, in
     m.made_up += made_up
 
 
+# cpu's task is tid, with mm.
+cdef inline void has(mending *m, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
+    m.users[m.cpus[cpu].mm] -= 1
+    m.users[mm] += 1
+    m.cpus[cpu].tid = tid
+    m.cpus[cpu].mm = mm
+    if tid:
+        m.tid_mm[tid] = mm
+
+
 # The mm that a thread has, of which the recording says that it has `mm`: the name of an mm that its exec has torn down lasts until the
-# event of the exec. Who has one that another tore down has none.
+# event of the exec. Who has one that another tore down has none; nor has the idle task, which would be taken for one that runs.
 cdef inline int32_t mm_of(mending *m, int32_t tid, int32_t mm) noexcept nogil:
+    if tid == 0:
+        m.contradictions += mm != 0
+        return 0
     if mm == 0 or m.torn_by[mm] == 0:
         return mm
     if m.becomes[tid] and m.torn_by[m.becomes[tid]] == 0:
@@ -61,38 +77,28 @@ cdef inline unsigned char kind_of(int32_t tid, int32_t mm) noexcept nogil:
     return USER if mm else KTHREAD if tid else IDLE
 
 
-cdef inline void set_task(mending *m, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
-    m.cpus[cpu].tid = tid
-    m.cpus[cpu].mm = mm
-    if tid:
-        m.tid_mm[tid] = mm
-
-
 cdef inline void switch_to(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm, bint made_up) noexcept nogil:
-    set_task(m, cpu, tid, mm)
+    has(m, cpu, tid, mm)
     put(m, t, cpu, kind_of(tid, mm), tid, mm, made_up)
 
 
 cdef inline void give_up(mending *m, int64_t t, uint32_t cpu, bint made_up) noexcept nogil:
-    m.cpus[cpu].mm = 0
-    m.tid_mm[m.cpus[cpu].tid] = 0
+    has(m, cpu, m.cpus[cpu].tid, 0)
     put(m, t, cpu, EXIT, m.cpus[cpu].tid, 0, made_up)
 
 
 cdef inline void get_new(mending *m, int64_t t, uint32_t cpu, int32_t mm, bint made_up) noexcept nogil:
-    m.cpus[cpu].mm = mm
-    m.tid_mm[m.cpus[cpu].tid] = mm
+    has(m, cpu, m.cpus[cpu].tid, mm)
     put(m, t, cpu, EXEC, m.cpus[cpu].tid, mm, made_up)
 
 
 # cpu has gone idle unseen since it was seen last: at the latest when it should have ticked, had it run on.
 cdef inline void idled(mending *m, int64_t t, uint32_t cpu) noexcept nogil:
-    cdef int64_t since = m.cpus[cpu].last + m.period
-    if m.period == 0 or since >= t:
+    if m.period == 0 or t - m.cpus[cpu].last <= m.period:
         switch_to(m, t, cpu, 0, 0, True)
         return
-    set_task(m, cpu, 0, 0)
-    set_step(&m.early[m.nr_early], since, cpu, IDLE, 0, 0, True)
+    has(m, cpu, 0, 0)
+    set_step(&m.early[m.nr_early], m.cpus[cpu].last + m.period, cpu, IDLE, 0, 0, True)
     m.nr_early += 1
     m.made_up += 1
 
@@ -101,7 +107,7 @@ cdef inline void idled(mending *m, int64_t t, uint32_t cpu) noexcept nogil:
 cdef inline void runs(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm) noexcept nogil:
     cdef cpu_state *c = &m.cpus[cpu]
     if c.tid == NOBODY:                     # the first that is known of this CPU: it has run it from the beginning
-        set_task(m, cpu, tid, mm)
+        has(m, cpu, tid, mm)
         set_step(&m.first[cpu], 0, cpu, kind_of(tid, mm), tid, mm, True)
     elif c.tid != tid and tid == 0:
         idled(m, t, cpu)
@@ -122,16 +128,21 @@ cdef void tear_down(mending *m, int64_t t, uint32_t cpu, int32_t tid, int32_t mm
     elif m.torn_by[mm]:
         m.contradictions += 1
         return
+    if new and (tid == 0 or m.torn_by[new]):
+        m.contradictions += 1
+        new = 0
     if new:                                 # exec: the thread has the new one first
         m.becomes[tid] = new
         if m.cpus[cpu].mm != new:
             get_new(m, t, cpu, new, False)
     elif m.cpus[cpu].mm == mm:              # the event of the exit is yet to come, or was lost
         give_up(m, t, cpu, False)
-    for other in range(m.nr_cpus):
-        if m.cpus[other].mm == mm:
-            m.contradictions += 1
-            give_up(m, t, other, True)
+    if m.users[mm]:
+        m.work += m.nr_cpus
+        for other in range(m.nr_cpus):
+            if m.cpus[other].mm == mm:
+                m.contradictions += 1
+                give_up(m, t, other, True)
     m.torn_by[mm] = tid + 1
     put(m, t, cpu, TEARDOWN, tid, mm, False)
 
@@ -146,13 +157,15 @@ cdef void event(mending *m, int64_t t, uint32_t cpu, unsigned char kind, int32_t
     elif kind == TICKED:
         put(m, t, cpu, TICK, max(m.cpus[cpu].tid, 0), 0, False)
     else:
-        runs(m, t, cpu, tid, m.tid_mm[tid])
+        runs(m, t, cpu, tid, mm_of(m, tid, m.tid_mm[tid]))
         if kind == EXITED:
             if m.cpus[cpu].mm:
                 give_up(m, t, cpu, False)
         elif kind == EXECED:
             m.becomes[tid] = 0
-            if m.cpus[cpu].mm != next_mm and m.torn_by[next_mm] == 0:
+            if tid == 0 or next_mm == 0 or m.torn_by[next_mm]:
+                m.contradictions += 1
+            elif m.cpus[cpu].mm != next_mm:
                 get_new(m, t, cpu, next_mm, False)
         else:
             tear_down(m, t, cpu, tid, mm, new)
@@ -201,8 +214,11 @@ cdef class Mender:
         self.m.tid_mm = <int32_t *>calloc(nr_tids, sizeof(int32_t))
         self.m.becomes = <int32_t *>calloc(nr_tids, sizeof(int32_t))
         self.m.torn_by = <int32_t *>calloc(<size_t>nr_mms + nr_torn_down, sizeof(int32_t))
-        if self.m.cpus is NULL or self.m.tid_mm is NULL or self.m.becomes is NULL or self.m.torn_by is NULL:
+        self.m.users = <uint32_t *>calloc(<size_t>nr_mms + nr_torn_down, sizeof(uint32_t))
+        if (self.m.cpus is NULL or self.m.tid_mm is NULL or self.m.becomes is NULL or self.m.torn_by is NULL
+                or self.m.users is NULL):
             raise MemoryError(f"no memory for {nr_cpus} CPUs, {nr_tids} threads and {nr_mms + nr_torn_down} mms")
+        self.m.users[0] = nr_cpus
         for cpu in range(nr_cpus):
             self.m.cpus[cpu].tid = NOBODY
             set_step(&self.m.first[cpu], 0, cpu, IDLE, 0, 0, True)
@@ -212,21 +228,25 @@ cdef class Mender:
         free(self.m.tid_mm)
         free(self.m.becomes)
         free(self.m.torn_by)
+        free(self.m.users)
 
-    def go_on(self, Py_ssize_t nr, /):
-        """Go through `nr` events more; True: that was all."""
-        cdef Py_ssize_t i, last = min(self.next + nr, self.t.shape[0])
+    def go_on(self, /):
+        """Go on for some 10 ms; True: that was all."""
+        cdef Py_ssize_t i = self.next
         cdef int32_t new
+        self.m.work = 0
         with nogil:
-            for i in range(self.next, last):
+            while i < self.t.shape[0] and self.m.work < WORK_A_SLICE:
                 new = 0
                 if self.next_exec < self.execs.shape[0] and self.execs[self.next_exec] == i:
                     new = self.exec_mms[self.next_exec]
                     self.next_exec += 1
                 event(&self.m, self.t[i], <uint32_t>self.cpu[i], self.kind[i], self.tid[i], self.mm[i], self.next_tid[i], self.next_mm[i],
                       new)
-        self.next = last
-        return last == self.t.shape[0]
+                self.m.work += 1
+                i += 1
+        self.next = i
+        return i == self.t.shape[0]
 
     @property
     def nr(self):
@@ -250,5 +270,5 @@ cdef class Mender:
 
     @property
     def contradictions(self):
-        """How often an mm was used, or torn down, that was torn down before."""
+        """How often an mm was used, or torn down, that was torn down before; or was the idle task's, or an exec gave none."""
         return self.m.contradictions

@@ -38,7 +38,7 @@ cdef struct spell:                      # waits that begin from `begin` to `end`
     int32_t pad
 
 cdef struct tick_list:                  # one CPU's
-    int32_t first, last                 # where its ticks are in `ticks`: from first to last - 1
+    int32_t first, last                 # where its ticks are in `ticks`: from first to last - 1; in the first pass: how many, in last
     int32_t next, next2                 # its next tick from here on, and from where the first generation has opened
     bint fresh2                         # whether it switches between there and that tick
 
@@ -54,13 +54,16 @@ cdef struct cpu_back:                   # one CPU, where the first generation ha
 
 cdef struct looking_back:
     const step *steps
-    int32_t nr, at                      # at: waits that begin just before steps[at]
+    int32_t nr
+    int32_t at                          # waits that begin just before steps[at]; nr + 1: the way back has not begun
     int32_t at2                         # their first generation has opened just before steps[at2]
     int32_t forward                     # how far the first pass is
+    int32_t listed                      # kick: the ticks from steps[listed] on are in the lists
     uint32_t nr_cpus, leaves
-    int32_t rule, patience
+    int32_t rule
+    int64_t patience
     int64_t end, ipi
-    int64_t work                        # since the last look at the clock
+    int64_t work                        # since the last look at the clock; who finds it too much goes on after that
     unsigned char *flags                # by step
     int32_t *since                      # by step, where it WAS_THIN: cpu_back.since
     cpu_back *cpus
@@ -88,6 +91,8 @@ cdef inline void pass_forward(looking_back *b, int32_t i) noexcept nogil:
     b.flags[i] = c.flags
     b.since[i] = c.before
     if s.what == TICK:
+        if b.rule == KICK:
+            b.lists[s.cpu].last += 1
         if b.rule != DROP or not idles:
             c.flags &= ~<int>(SWITCHED | WAS_THIN)
             c.last = i
@@ -178,13 +183,15 @@ cdef inline void thin_ends(looking_back *b, uint32_t cpu) noexcept nogil:
         b.cpus[cpu].place = -1
 
 
-# Let the place where the first generation has opened go back to just before steps[at].
-cdef inline void follow(looking_back *b, int32_t at) noexcept nogil:
+# Let the place where the first generation has opened go back to just before steps[at]. False: it is not there yet.
+cdef inline bint follow(looking_back *b, int32_t at) noexcept nogil:
     cdef const step *s
     cdef cpu_back *c
     cdef unsigned char flags
     cdef int32_t before
     while b.at2 > at:
+        if b.work > WORK_A_LOOK:
+            return False
         b.at2 -= 1
         b.work += 1
         s = &b.steps[b.at2]
@@ -209,13 +216,16 @@ cdef inline void follow(looking_back *b, int32_t at) noexcept nogil:
             c.place = b.nr_thin
             b.thin[b.nr_thin] = s.cpu
             b.nr_thin += 1
+    return True
 
 
-cdef inline void look(looking_back *b) noexcept nogil:
+# What the wait comes to that begins at b.at. False: it takes longer to find out; look again. So look_kick().
+cdef inline bint look(looking_back *b) noexcept nogil:
     cdef int32_t first = b.tree1[1], second = first, i
     cdef cpu_back *c
     if first <= LEAST_NEVER:
-        follow(b, b.at if first == NOW else first + 1)
+        if not follow(b, b.at if first == NOW else first + 1):
+            return False
         second = b.tree2[1]
         for i in range(b.nr_thin):
             c = &b.cpus[b.thin[i]]
@@ -223,6 +233,7 @@ cdef inline void look(looking_back *b) noexcept nogil:
                 second = max(second, c.under)
         b.work += b.nr_thin
     b.last = outcome(b, first, second, 0)
+    return True
 
 
 cdef inline void pass_back(looking_back *b) noexcept nogil:
@@ -242,7 +253,7 @@ cdef inline void pass_back(looking_back *b) noexcept nogil:
 
 # ---- the way back under kick ---------------------------------------------------------------------------------------------------
 
-cdef inline int32_t tick_at(looking_back *b, uint32_t cpu, int32_t i) noexcept nogil:
+cdef inline int32_t tick_at(looking_back *b, uint32_t cpu, int64_t i) noexcept nogil:
     return b.ticks[i] if i < b.lists[cpu].last else NEVER - <int32_t>cpu
 
 
@@ -257,10 +268,12 @@ cdef inline int32_t patience_out(looking_back *b, uint32_t cpu, int32_t next, in
 
 
 # As follow(), of the ticks alone.
-cdef inline void follow_ticks(looking_back *b, int32_t at) noexcept nogil:
+cdef inline bint follow_ticks(looking_back *b, int32_t at) noexcept nogil:
     cdef const step *s
     cdef tick_list *list
     while b.at2 > at:
+        if b.work > WORK_A_LOOK:
+            return False
         b.at2 -= 1
         b.work += 1
         s = &b.steps[b.at2]
@@ -270,9 +283,10 @@ cdef inline void follow_ticks(looking_back *b, int32_t at) noexcept nogil:
             list.fresh2 = False
         elif s.what == USER or s.what == EXEC:
             list.fresh2 = True
+    return True
 
 
-cdef void look_kick(looking_back *b) noexcept nogil:
+cdef bint look_kick(looking_back *b) noexcept nogil:
     cdef int32_t first = NOW, first_holdout, last_holdout, out = NEVER, second = NOW, counts, kicked = 0
     cdef uint32_t cpu
     cdef tick_list *list
@@ -287,8 +301,9 @@ cdef void look_kick(looking_back *b) noexcept nogil:
         kicked = FIRST
     if first > LEAST_NEVER:
         b.last = outcome(b, first, first, 0)
-        return
-    follow_ticks(b, first + 1)
+        return True
+    if not follow_ticks(b, first + 1):
+        return False
     out = NEVER
     for cpu in range(b.nr_cpus):
         list = &b.lists[cpu]
@@ -305,6 +320,7 @@ cdef void look_kick(looking_back *b) noexcept nogil:
     b.last = outcome(b, first, second, kicked)
     b.last.first_cpu = first_holdout
     b.last.last_cpu = last_holdout
+    return True
 
 
 cdef inline void pass_back_kick(looking_back *b) noexcept nogil:
@@ -332,38 +348,31 @@ cdef void begin_back(looking_back *b) noexcept nogil:
         set_leaf(b.tree2, b.leaves, cpu, leaf)
 
 
-# The same for kick: each CPU's ticks, in order.
-cdef bint begin_back_kick(looking_back *b) noexcept nogil:
-    cdef int32_t i, nr = 0
+# The same for kick: room for each CPU's ticks, which the first pass has counted in list.last. False: no memory.
+cdef bint make_lists(looking_back *b) noexcept nogil:
+    cdef int32_t nr = 0
     cdef uint32_t cpu
     cdef tick_list *list
-    b.lists = <tick_list *>calloc(b.nr_cpus, sizeof(tick_list))
-    if b.lists is NULL:
-        return False
-    for i in range(b.nr):
-        if b.steps[i].what == TICK:
-            b.lists[b.steps[i].cpu].last += 1
     for cpu in range(b.nr_cpus):
         list = &b.lists[cpu]
-        list.first = nr
         nr += list.last
-        list.last = list.next = list.first
-    b.ticks = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
-    b.with_switch = <int32_t *>malloc(<size_t>(nr + 1) * sizeof(int32_t))
-    if b.ticks is NULL or b.with_switch is NULL:
-        return False
-    for i in range(b.nr):
-        if b.steps[i].what == TICK:
-            list = &b.lists[b.steps[i].cpu]
-            b.ticks[list.last] = i
-            list.last += 1
-    for cpu in range(b.nr_cpus):
-        list = &b.lists[cpu]
-        for i in range(list.last - 1, list.first - 1, -1):
-            b.with_switch[i] = i if b.flags[b.ticks[i]] & SWITCHED else b.with_switch[i + 1] if i + 1 < list.last else list.last
-        list.next = list.next2 = list.last
+        list.first = list.last = list.next = list.next2 = nr
+    b.ticks = <int32_t *>malloc((<size_t>nr + 1) * sizeof(int32_t))
+    b.with_switch = <int32_t *>malloc((<size_t>nr + 1) * sizeof(int32_t))
+    b.listed = b.nr
     b.changed = True
-    return True
+    return b.ticks is not NULL and b.with_switch is not NULL
+
+
+# Put steps[i], before which all later ones are, into the lists.
+cdef inline void put_into_list(looking_back *b, int32_t i) noexcept nogil:
+    cdef tick_list *list = &b.lists[b.steps[i].cpu]
+    cdef int32_t tick
+    if b.steps[i].what == TICK:
+        list.first -= 1
+        tick = list.first
+        b.ticks[tick] = i
+        b.with_switch[tick] = tick if b.flags[i] & SWITCHED else b.with_switch[tick + 1] if tick + 1 < list.last else list.last
 
 
 # True: it is over.
@@ -377,15 +386,20 @@ cdef bint run(looking_back *b, int64_t deadline) noexcept nogil:
         b.at = b.at2 = b.nr
         if b.rule != KICK:
             begin_back(b)
-        elif not begin_back_kick(b):
+        elif not make_lists(b):
             b.failed = True
+    while b.listed and not b.failed:
+        b.listed -= 1
+        put_into_list(b, b.listed)
+        if b.listed & (WORK_A_LOOK - 1) == 0 and mm_now() > deadline:
+            return False
     while not b.failed:
-        if b.changed:
-            b.changed = False
-            if b.rule == KICK:
-                look_kick(b)
-            else:
-                look(b)
+        if b.changed and not (look_kick(b) if b.rule == KICK else look(b)):
+            b.work = 0
+            if mm_now() > deadline:
+                return False
+            continue
+        b.changed = False
         put(b)
         if b.at == 0:
             return True
@@ -410,7 +424,7 @@ cdef class LookBack:
     cdef looking_back b
     cdef const unsigned char[::1] steps
 
-    def __cinit__(self, uint32_t cpus, steps, first, int64_t end_ns, int32_t rule, int32_t patience, int64_t ipi_ns, /):
+    def __cinit__(self, uint32_t cpus, steps, first, int64_t end_ns, int32_t rule, int64_t patience, int64_t ipi_ns, /):
         cdef looking_back *b = &self.b
         cdef const unsigned char[::1] beginning = first
         cdef const step *states = <const step *>&beginning[0]
@@ -429,13 +443,14 @@ cdef class LookBack:
         b.patience = patience
         b.end = end_ns
         b.ipi = ipi_ns
+        b.lists = <tick_list *>calloc(cpus, sizeof(tick_list))
         b.flags = <unsigned char *>malloc(<size_t>b.nr + 1)
         b.since = <int32_t *>malloc((<size_t>b.nr + 1) * sizeof(int32_t))
         b.cpus = <cpu_back *>calloc(cpus, sizeof(cpu_back))
         b.thin = <int32_t *>malloc(cpus * sizeof(int32_t))
         b.tree1 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
         b.tree2 = <int32_t *>malloc(2 * <size_t>b.leaves * sizeof(int32_t))
-        if b.flags is NULL or b.since is NULL or b.cpus is NULL or b.thin is NULL or b.tree1 is NULL or b.tree2 is NULL:
+        if b.lists is NULL or b.flags is NULL or b.since is NULL or b.cpus is NULL or b.thin is NULL or b.tree1 is NULL or b.tree2 is NULL:
             raise MemoryError(f"no memory to look back over {b.nr} steps of {cpus} CPUs")
         for cpu in range(2 * b.leaves):
             b.tree1[cpu] = b.tree2[cpu] = NOW

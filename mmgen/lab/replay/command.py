@@ -38,6 +38,8 @@ def run(o: argparse.Namespace) -> int:
     window = window_of(o, trace)
     if o.pictures is not None:
         Path(o.pictures).mkdir(exist_ok=True)           # before the work, like the files
+    if o.perfetto is not None:
+        Path(o.perfetto).open("ab").close()             # that it cannot be written is said before the work, too
     with report_to(o.json) as json_out, report_to(o.html) as html_out:
         with progress(replaying) as show:
             found = replay(trace, policies=chosen, costs=paid, show=show, **fields)
@@ -57,8 +59,8 @@ def window_of(o: argparse.Namespace, trace: Trace) -> tuple[float, float] | None
     """--from and --to, in seconds of the recording; None: neither was given."""
     if o.begin is None and o.end is None:
         return None
-    begin = interval(0.0 if o.begin is None else o.begin, "--from ", 0, trace.seconds)
-    end = interval(trace.seconds if o.end is None else o.end, "--to ", 0, trace.seconds)
+    begin = interval(0.0 if o.begin is None else o.begin, "--from", 0, trace.seconds)
+    end = interval(trace.seconds if o.end is None else o.end, "--to", 0, trace.seconds)
     if begin >= end:
         raise ValueError(f"--from {begin:g} --to {end:g}: it ends before it begins, and the recording lasts {trace.seconds:g} s")
     return begin, end

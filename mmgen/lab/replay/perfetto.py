@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
+from mmgen._arguments import shown
 from mmgen.lab.replay.replay import Replay
 from mmgen.lab.replay.steps import What
 from mmgen.lab.simulate import Result
@@ -22,19 +23,21 @@ KINDS = {What.USER: "task", What.KTHREAD: "kernel thread", What.IDLE: "idle"}
 def write(path: str | os.PathLike[str], replay: Replay, result: Result) -> None:
     """Write what happened in the window of `result`'s timeline to the file `path`.
 
-    `result` is one of `replay`'s, with a timeline. ValueError for one that has none; OSError.
+    `result` is one of `replay`'s, with a timeline. ValueError for one that has none; TypeError; OSError.
     """
+    if not isinstance(replay, Replay) or not isinstance(result, Result):
+        raise TypeError(f"replay={shown(replay)}, result={shown(result)}: a Replay, and one of its results")
     timeline = result.timeline
     if timeline is None:
-        raise ValueError("the result has no timeline: replay(..., timeline=(begin, end)) makes it")
+        raise ValueError("the result has no timeline: with_timelines(replay, begin, end) makes it")
     trace = Trace(timeline.begin_ns)
-    lives = [(mark.ns, mark.what, mark.number, mark.cpu) for mark in timeline.of("exited", "freed")]
+    lives = [(mark.ns, mark.what, mark.number, replay.trace.cpu_ids[mark.cpu]) for mark in timeline.of("exited", "freed")]
     draw_mms(trace, lives, timeline.end_ns)
     track = trace.track("generations", 1)
     opened = timeline.of("opened")
     for mark, until in itertools.zip_longest(opened, (mark.ns for mark in opened[1:]), fillvalue=timeline.end_ns):
         if not isinstance(mark, int):
-            notes: Notes = {"generation": mark.number, "opened by": f"CPU {mark.cpu}"}
+            notes: Notes = {"generation": mark.number, "opened by": f"CPU {replay.trace.cpu_ids[mark.cpu]}"}
             trace.slice(track, mark.ns, until, named("generation", mark.number), notes)
     by_cpu: dict[int, list[tuple[int, str, int]]] = {}
     for mark in timeline.of("paid", "opened", "interrupted"):

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmgen._arguments import shown
+from mmgen._arguments import real, shown
 from mmgen.arrivals import steady
 from mmgen.lab.compare import policies as lab_policies
 from mmgen.lab.costs import Costs
 from mmgen.lab.load import interval
 from mmgen.lab.policies import POLICIES, Generation, Policy, Refcount, Shootdown
 from mmgen.lab.replay._recorded import Recorded
+from mmgen.lab.replay.aside import aside
 from mmgen.lab.replay.steps import Steps, What, steps_of
 from mmgen.lab.replay.waits import PERCENTILES, Array, Waits, waits
 from mmgen.lab.simulate import MM_BYTES, Case, Result, Show, result
@@ -101,10 +102,13 @@ class Replay:
 
 
 def percentile(took_ns: Array, percent: float) -> float | None:
-    """Of times in ns; None for none, and for one that is not over when the recording ends."""
+    """Of times in ns; None for none, and for one that is not over when the recording ends. ValueError unless percent is 0 to 100."""
+    wanted = real(percent, "percent")
+    if not 0 <= wanted <= 100:
+        raise ValueError(f"percent={shown(percent)} is out of range: 0 to 100")
     if not len(took_ns):
         return None
-    ns = float(np.percentile(took_ns, percent, method="inverted_cdf"))
+    ns = float(aside(lambda: np.percentile(took_ns, wanted, method="inverted_cdf")))
     return ns if np.isfinite(ns) else None
 
 
@@ -156,22 +160,25 @@ def replay(trace: Trace, *, policies: Sequence[Policy] = policies(), rate: float
         results.append(result(case, run(steps, case, far), time.perf_counter() - begin))
         done += 1
     alone, arriving = [], []
-    due = np.array(sorted(steady(rate, trace.seconds) + trace.t_ns[trace.kind == Kind.TEARDOWN].tolist()), np.int64)
+    due = aside(lambda: np.sort(np.concatenate((np.array(steady(rate, trace.seconds), np.int64),
+                                                trace.t_ns[trace.kind == Kind.TEARDOWN])), kind="stable"))
     for rule, policy in rules.items():
         alone.append(waits(steps, rule, patience=policy.patience, ipi_ns=paid.plan()["ipi"], show=far))
         done += 1
         machine = run(steps, dataclasses.replace(first, policy=policy), far, arrivals=due)
-        ends = np.array(machine.ends, np.int64)
+        ends = np.frombuffer(machine.ends, np.int64)
         arriving.append(Arrivals(rule, due, np.where(ends < 0, np.inf, (ends - due).astype(np.float64))))
         done += 1
     # A CPU is in a trimmed mm_cpumask as long as it uses the mm: so many IPIs as CPUs use one lazily that is torn down elsewhere.
     trimmed = run(steps, dataclasses.replace(first, policy=Shootdown(trim=True)), far)
-    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), idealised(steps), lazy_changes(trace),
-                  trimmed.counts["ipis"])
+    return Replay(trace, steps, tuple(results), tuple(alone), tuple(arriving), aside(lambda: idealised(steps)),
+                  aside(lambda: lazy_changes(trace)), trimmed.counts["ipis"])
 
 
 def with_timelines(found: Replay, begin: float, end: float) -> Replay:
     """`found` with a timeline from `begin` to `end`, seconds of the recording, in each generation policy's result. Raises as replay()."""
+    if not isinstance(found, Replay):
+        raise TypeError(f"found={shown(found)} is of type {type(found).__name__}, not a Replay: replay() makes one")
     marked = window((begin, end))
     again = []
     for r in found.results:
@@ -230,7 +237,7 @@ def idealised(steps: Steps) -> float | None:
     least, most = over - opens - spans, over - opens
     known = over < np.iinfo(np.int64).max
     # The median of so many uniform distributions, by bisection.
-    if spans[known].sum() < end / 2:
+    if not known.any() or spans[known].sum() < end / 2:
         return None
     low, high = 0.0, float(most[known].max())
     while high - low > 0.5:

@@ -60,7 +60,7 @@ def wait_rows(r: Replay) -> list[list[str]]:
 
 def holdout_text(h: Holdout) -> str:
     """Who it was."""
-    doing = {"idle": "idle", "kernel thread": f"in kernel thread {h.task}", "task": f"in {h.task}"}
+    doing = {"idle": "idle", "kernel thread": f"in kernel thread {h.task.removeprefix('thread ')}", "task": f"in {h.task}"}
     return f"CPU {h.cpu}, {doing[h.what]}"
 
 

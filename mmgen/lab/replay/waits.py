@@ -8,6 +8,7 @@ import numpy as np
 from mmgen._arguments import real, shown, whole
 from mmgen.lab.policies import IDLE_RULES, one_of
 from mmgen.lab.replay._waits import LookBack
+from mmgen.lab.replay.aside import aside
 from mmgen.lab.replay.steps import Steps, What
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,6 +62,9 @@ class Waits:
 
         Each spell's waits take from over - end to over - begin, evenly: the sum of these is exact. Unfinished ones are in no piece.
         """
+        return aside(self._distribution)
+
+    def _distribution(self) -> tuple[Array, Array]:
         over = self.spells[(self.spells["over_ns"] != NOW) & (self.spells["over_ns"] != NEVER)]
         least = np.maximum(over["over_ns"] - over["end_ns"], 0)
         most = np.maximum(over["over_ns"] - over["begin_ns"], 0)
@@ -70,6 +74,11 @@ class Waits:
         edges, slopes = edges[order].astype(np.float64), np.cumsum(slopes[order])
         heights = np.concatenate(([0.0], np.cumsum(np.diff(edges) * slopes[:-1]))) if len(edges) else np.zeros(0)
         return np.concatenate(([0.0], edges)), np.concatenate(([0.0], heights)) + self.at_once * self.ns
+
+    @cached_property
+    def held_up(self) -> "list[Holdout]":
+        """Who held up the waiting time, CPU by CPU and task by task, the most first."""
+        return aside(lambda: held_up(self))
 
     def percentile_ns(self, percent: float) -> float | None:
         """How long a wait takes that is longer than those from `percent` % of all moments; None: it is not over when the recording ends.
@@ -97,13 +106,18 @@ class Waits:
     def latency_ns(self, times_ns: Sequence[int] | Array) -> Array:
         """How long a wait takes that begins at each of `times_ns`: float64, inf where it is not over when the recording ends.
 
-        ValueError for a time that is not in the recording.
+        ValueError for a time that is not in the recording, TypeError for what is none.
         """
-        times = np.asarray(times_ns, np.int64)
-        if not self.ns or (times.size and (times.min() < self.spells["begin_ns"][0] or times.max() > self.spells["end_ns"][-1])):
+        times = np.asarray(times_ns)
+        if times.size and times.dtype.kind not in "iu":
+            raise TypeError(f"times_ns={shown(times_ns)} are not whole numbers of ns")
+        if times.size and (not self.ns or times.min() < 0 or times.max() > self.spells["end_ns"][-1]):
             raise ValueError(f"times_ns={shown(times_ns)} are not all in the recording")
+        return aside(lambda: self._latency_ns(times.astype(np.int64)))
+
+    def _latency_ns(self, times: Array) -> Array:
         # At the moment of a step a wait begins before it.
-        over = self.spells["over_ns"][np.searchsorted(self.spells["end_ns"], times)]
+        over = self.spells["over_ns"][np.searchsorted(self.spells["end_ns"], times)] if times.size else times
         return np.where(over == NOW, 0.0, np.where(over == NEVER, np.inf, (over - times).astype(np.float64)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,13 +134,14 @@ def waits(steps: Steps, idle: str = "hang", *, patience: int = 4, ipi_ns: int = 
           show: Callable[[], object] = lambda: None) -> Waits:
     """What a wait would take that begins at any moment of `steps`, with nobody else waiting, under the idle rule `idle`.
 
-    patience: ticks, 1 to 2**31 - 1, of `kick`; ipi_ns: from the last of them until the interrupted CPUs have answered, 0 to 10**9.
+    patience: ticks, 1 to 2**32 - 1, of `kick`; ipi_ns: from the last of them until the interrupted CPUs have answered, 0 to 10**9.
+    A holdout that pays by itself while an IPI is on its way is not looked at: a wait may take up to ipi_ns less for each kick.
     show() is called every 10 ms or so. ValueError, TypeError. Ctrl-C: within 50 ms. Thread-safety: as many at a time as you like.
     """
     if not isinstance(steps, Steps):
         raise TypeError(f"steps={shown(steps)} is of type {type(steps).__name__}, not Steps: steps_of() makes them")
     one_of(idle, "idle", IDLE_RULES)
-    patience, ipi_ns = whole(patience, "patience", 1, 2**31 - 1), whole(ipi_ns, "ipi_ns", 0, 10**9)
+    patience, ipi_ns = whole(patience, "patience", 1, 2**32 - 1), whole(ipi_ns, "ipi_ns", 0, 10**9)
     back = LookBack(steps.trace.cpus, steps.steps.view(np.uint8), steps.first.view(np.uint8), int(steps.trace.t_ns[-1]),
                     IDLE_RULES.index(idle), patience, ipi_ns)
     while not back.go_on():
@@ -138,6 +153,7 @@ class Holdout(NamedTuple):
     """Who has held up waits, and with what."""
 
     cpu: int
+    """its number on its machine"""
     what: str
     """"idle", "kernel thread" or "task": what the CPU ran when the generation began that it was the last to pay"""
     task: str
@@ -153,7 +169,7 @@ class Long(NamedTuple):
     took_ns: int | None
     """None: it was not over when the recording ended"""
     cpu: int
-    """whose payment was the last"""
+    """whose payment was the last; its number on its machine"""
     ran: list[tuple[str, float]]
     """what that CPU ran meanwhile: (the task, the share of the time), most first"""
 
@@ -161,37 +177,48 @@ class Long(NamedTuple):
 def by_what(found: Waits) -> dict[str, float]:
     """The share of the waiting time that was for a CPU that idled, for one in a kernel thread, and for one in a task with an mm."""
     shares = dict.fromkeys(("idle", "kernel thread", "task"), 0.0)
-    for holdout in holdouts(found, 2**31):
+    for holdout in found.held_up:
         shares[holdout.what] += holdout.share
     return shares
 
 
 def holdouts(found: Waits, most: int = 8) -> list[Holdout]:
     """Who held up the most of the waiting time: CPU by CPU and task by task, `most` at most."""
+    return found.held_up[:whole(most, "most", 0, 2**63 - 1)]
+
+
+def held_up(found: Waits) -> list[Holdout]:
+    """All of them, the most first."""
     spells, steps = found.spells, found.steps
     end = int(steps.trace.t_ns[-1])
     over = np.where(spells["over_ns"] == NEVER, end, spells["over_ns"])
     width = (spells["end_ns"] - spells["begin_ns"]).astype(np.float64)
     took = np.where(spells["over_ns"] == NOW, 0.0, width * (over - (spells["begin_ns"] + spells["end_ns"]) / 2))
     begun = np.where((spells["first_ns"] == NOW) | (spells["first_ns"] == NEVER), spells["begin_ns"], spells["first_ns"])
-    total = took.sum()
-    table: dict[tuple[int, int, int], float] = {}
-    for cpu in np.unique(spells["last_cpu"][took > 0]):
+    total = float(took.sum())
+    rows: list[tuple[float, int, int, int]] = []
+    for cpu in np.unique(spells["last_cpu"][took > 0]).tolist():
         mine = np.flatnonzero((spells["last_cpu"] == cpu) & (took > 0))
-        since, which = steps.switches_of(int(cpu))
+        since, which = steps.switches_of(cpu)
         at = which[np.searchsorted(since, begun[mine], side="right") - 1]
         tids = np.where(at < 0, steps.first["tid"][cpu], steps.steps["tid"][at])
         whats = np.where(at < 0, steps.first["what"][cpu], steps.steps["what"][at])
-        pairs, where = np.unique(np.stack((tids, whats)), axis=1, return_inverse=True)
-        for (tid, what), ns in zip(pairs.T, np.bincount(where.ravel(), took[mine]), strict=True):
-            table[int(cpu), int(tid), int(what)] = float(ns)
+        kinds, where = np.unique(tids.astype(np.int64) * len(What) + whats, return_inverse=True)
+        ns = np.bincount(where, took[mine])
+        rows += [(float(n), cpu, *divmod(kind, len(What))) for n, kind in zip(ns.tolist(), kinds.tolist(), strict=True)]
     words = {What.USER: "task", What.KTHREAD: "kernel thread", What.IDLE: "idle"}
-    rows = sorted(table.items(), key=lambda row: -row[1])[:most]
-    return [Holdout(cpu, words[What(what)], steps.trace.task_name(tid) if tid else "", ns / total) for (cpu, tid, what), ns in rows]
+    return [Holdout(steps.trace.cpu_ids[cpu], words[What(what)], steps.trace.task_name(tid) if tid else "", ns / total)
+            for ns, cpu, tid, what in sorted(rows, key=lambda row: -row[0])]
 
 
 def longest(found: Waits, most: int = 5) -> list[Long]:
     """The longest waits, `most` at most, each of another end: with what the last CPU ran while they lasted."""
+    most = whole(most, "most", 0, 2**63 - 1)
+    return aside(lambda: longest_of(found, most))
+
+
+def longest_of(found: Waits, most: int) -> list[Long]:
+    """As longest()."""
     spells, steps = found.spells, found.steps
     end = int(steps.trace.t_ns[-1])
     over = np.where(spells["over_ns"] == NEVER, end, np.where(spells["over_ns"] == NOW, spells["begin_ns"], spells["over_ns"]))
@@ -205,7 +232,8 @@ def longest(found: Waits, most: int = 5) -> list[Long]:
             continue
         seen.add(int(over[i]))
         begin, cpu = int(spells["begin_ns"][i]), int(spells["last_cpu"][i])
-        rows.append(Long(begin, None if spells["over_ns"][i] == NEVER else int(took[i]), cpu, shares(steps, cpu, begin, int(over[i]))))
+        ns = None if spells["over_ns"][i] == NEVER else int(took[i])
+        rows.append(Long(begin, ns, steps.trace.cpu_ids[cpu], shares(steps, cpu, begin, int(over[i]))))
     return rows
 
 
