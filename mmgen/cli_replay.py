@@ -2,6 +2,8 @@
 import argparse
 from typing import Any
 
+from mmgen.cli_lab import need_numpy
+
 
 def add_replay(commands: Any) -> None:
     """`mmgen replay`."""
@@ -27,13 +29,11 @@ def add_replay(commands: Any) -> None:
     p.add_argument("--html", metavar="FILE", help="write a page with pictures there, which needs nothing else ('-': as for --json)")
     p.add_argument("--pictures", metavar="DIR", help="write the pictures there, as SVG")
     p.add_argument("--perfetto", metavar="FILE", help="write the recorded switches with the generations there, for ui.perfetto.dev")
-    p.set_defaults(call=call_replay)
+    p.set_defaults(call=call_replay, command="replay")
 
 
 def call_replay(o: argparse.Namespace) -> int:
     """`mmgen replay`."""
-    try:
-        from mmgen.lab.replay import command  # noqa: PLC0415 - needs numpy, which the rest of the command does not
-    except ImportError as error:
-        raise ValueError(f"mmgen replay needs numpy, which is not here ({error}): pip install 'mmgen-grace[lab]'") from error
+    need_numpy()
+    from mmgen.lab.replay import command  # noqa: PLC0415 - it needs that
     return command.run(o)

@@ -370,7 +370,7 @@ def test_what_goes_wrong_is_said_in_a_line(arguments, says, tmp_path):
 @E2E
 @pytest.mark.once
 @pytest.mark.parametrize(("missing", "arguments", "says"), [
-    ("numpy", [], r"mmgen replay needs numpy.*pip install 'mmgen-grace\[lab\]'"),
+    ("numpy", [], r"needs numpy.*pip install 'mmgen-grace\[lab\]'"),
     ("perfetto.trace_builder.proto_builder", ["--perfetto", "x"], r"--perfetto needs .*pip install 'mmgen-grace\[trace\]'"),
     ("matplotlib", ["--html", "x"], r"matplotlib.*pip install 'mmgen-grace\[lab\]'"),
     ("matplotlib", ["--pictures", "x"], r"matplotlib.*pip install 'mmgen-grace\[lab\]'")])

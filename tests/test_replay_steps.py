@@ -137,6 +137,14 @@ def test_a_cpu_that_goes_idle_unseen_idles_from_when_it_should_have_ticked(quiet
     consistent(steps)
 
 
+@pytest.mark.parametrize(("quiet", "idles"), [(3 * TICK, False), (3 * TICK + 1, True), (100 * TICK, True)])
+def test_a_cpu_that_falls_silent_before_the_end_idles(quiet, idles):
+    steps = steps_of(trace_of([(0, 0, S, 1, 1, 2, 2), (0, 1, S, 3, 3, 4, 0), (quiet, 1, T, 0, 0, 0, 0)], cpus=2))
+    made_up = [(TICK, 1, What.IDLE, 1), (TICK, 0, What.IDLE, 1)] if idles else []      # CPU 1 until its tick, CPU 0 for good
+    assert rows(steps.steps, "t_ns", "cpu", "what", "made_up") == [
+        (0, 0, What.USER, 0), (0, 1, What.KTHREAD, 0), *made_up, (quiet, 1, What.TICK, 0)]
+
+
 def test_where_ticks_were_not_recorded_their_lack_tells_nothing():
     steps = steps_of(trace_of([(0, 0, S, 1, 1, 2, 2), (10**12, 0, S, 2, 2, 3, 3)], cpus=1))
     assert steps.made_up == 0

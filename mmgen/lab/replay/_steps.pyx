@@ -172,10 +172,18 @@ cdef void event(mending *m, int64_t t, uint32_t cpu, unsigned char kind, int32_t
     m.cpus[cpu].last = t
 
 
+# Who should have ticked before the last event of all, has idled since.
+cdef void quiet_at_the_end(mending *m, int64_t end) noexcept nogil:
+    cdef uint32_t cpu
+    for cpu in range(m.nr_cpus):
+        if m.period and m.cpus[cpu].tid > 0 and end - m.cpus[cpu].last > QUIET * m.period:
+            idled(m, end, cpu)
+
+
 cdef class Mender:
     """Makes steps of events, whose columns are checked (Trace), into `out`: steps, four times as many as there are events, and one more;
-    into `early`, as many as there are events, and one more: steps that belong before the last of those; and into `first`, a step for each
-    CPU: what it runs at the beginning, idle where nothing is known of it.
+    into `early`, as many as there are events and CPUs: steps that belong before the last of those; and into `first`, a step for each CPU:
+    what it runs at the beginning, idle where nothing is known of it.
 
     execs: the indices of the teardowns that are a part of an exec; exec_mms: the mm that each of those gives. nr_tids, nr_mms: one more
     than the highest; there is room for as many mms more as there are teardowns. period: ns from tick to tick, 0 where ticks tell nothing.
@@ -189,8 +197,8 @@ cdef class Mender:
     cdef unsigned char[::1] out, first, early
     cdef Py_ssize_t next, next_exec
 
-    def __cinit__(self, columns, execs, exec_mms, out, first, early, uint32_t nr_cpus, int32_t nr_tids, int32_t nr_mms, int32_t nr_torn_down,
-                  int64_t period, /):
+    def __cinit__(self, columns, execs, exec_mms, out, first, early, uint32_t nr_cpus, int32_t nr_tids, int32_t nr_mms,
+                  int32_t nr_torn_down, int64_t period, /):
         cdef uint32_t cpu
         self.t, self.cpu, self.kind, self.tid, self.mm, self.next_tid, self.next_mm = columns
         self.execs = execs
@@ -203,7 +211,7 @@ cdef class Mender:
         if <size_t>len(first) < nr_cpus * sizeof(step):
             raise ValueError(f"first has {len(first)} bytes: too few")
         self.m.out = <step *>&self.out[0]
-        if <size_t>len(early) < (<size_t>len(self.t) + 1) * sizeof(step):
+        if <size_t>len(early) < (<size_t>len(self.t) + nr_cpus) * sizeof(step):
             raise ValueError(f"early has {len(early)} bytes: too few")
         self.m.first = <step *>&self.first[0]
         self.m.early = <step *>&self.early[0]
@@ -245,6 +253,8 @@ cdef class Mender:
                       new)
                 self.m.work += 1
                 i += 1
+            if i == self.t.shape[0]:
+                quiet_at_the_end(&self.m, self.t[i - 1])
         self.next = i
         return i == self.t.shape[0]
 

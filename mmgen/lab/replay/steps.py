@@ -87,7 +87,7 @@ def steps_of(trace: Trace) -> Steps:
     events, tids = aside(lambda: dense(trace))
     execs, exec_mms = aside(lambda: execs_of(events))
     # What is never written to takes no memory.
-    made, early, first = (np.empty(n, STEP) for n in (4 * len(events) + 1, len(events) + 1, events.cpus))
+    made, early, first = (np.empty(n, STEP) for n in (4 * len(events) + 1, len(events) + events.cpus, events.cpus))
     nr_tids = len(tids) if tids is not None else 1 + int(max(events.tid.max(), events.next_tid.max()))
     mender = Mender((events.t_ns, events.cpu, events.kind, events.tid, events.mm, events.next_tid, events.next_mm), execs, exec_mms,
                     made.view(np.uint8), first.view(np.uint8), early.view(np.uint8), events.cpus, nr_tids, 1 + events.nr_mms,
