@@ -439,8 +439,10 @@ class Waited:
         self.online, self.idle_cpus, self.ever_idle = {cpu.index for cpu in machine.cpus}, set(), False
 
     def kick(self, holdouts):
+        self.here = set()
         for _ in "who owes", "whom to interrupt":
-            self.look(len(self.m.cpus))
+            for index in range(len(self.m.cpus)):
+                self.look(index)
         for holdout in holdouts:
             self.m.ipi(self.m.cpus[holdout.index], None)
 
@@ -450,15 +452,19 @@ class Waited:
         for mm, _ in due:
             self.m.free(mm)
 
-    def look(self, cpus):
-        self.m.n["lines"] += cpus
-        self.m.n["looks"] += cpus
-        self.m.spent += cpus * self.m.costs.look
+    def look(self, index):
+        if index not in self.here:                      # else its line has been fetched in this call
+            self.here.add(index)
+            self.m.n["lines"] += 1
+            self.m.n["looks"] += 1
+            self.m.spent += self.m.costs.look
 
     def look_for_an_idle_one(self):
-        if self.ever_idle:
-            self.look(min(self.idle_cpus) + 1 if self.idle_cpus else len(self.m.cpus))
-        return bool(self.idle_cpus)
+        for index in range(len(self.m.cpus)) if self.ever_idle else ():
+            self.look(index)
+            if index in self.idle_cpus:
+                return True
+        return False
 
     def owing(self):
         return {holdout.index for holdout in self.gen.holdouts()}
@@ -468,11 +474,13 @@ class Waited:
         m = self.m
         while self.goal > generation and self.look_for_an_idle_one():
             m.write(m.pending, cpu)                     # from here on nobody opens a generation
-            self.look(len(m.cpus))
-            for idle in self.idle_cpus:
+            for index in range(len(m.cpus)):
+                self.look(index)
+                if index not in self.idle_cpus:
+                    continue
                 m.n["atomics"] += 1                     # its mode: somebody is at it
                 m.spent += m.costs.atomic
-                if idle in owing:
+                if index in owing:
                     m.write(m.pending, cpu)
             owing -= self.idle_cpus
             m.write(m.pending, cpu)                     # up to here
@@ -484,6 +492,7 @@ class Waited:
         assert (generation, owing) == (self.gen.generation, self.owing())
 
     def wake(self, cpu, generation, owing):
+        self.here = set()
         if self.look_for_an_idle_one():
             self.m.write(self.m.lock, cpu)
             self.credit(cpu, generation, owing)
@@ -498,6 +507,7 @@ class Waited:
         generation, owing = self.gen.generation, self.owing()
         self.dead.append((mm, self.gen.start_poll()))
         self.goal = max(self.goal, self.dead[-1][1].generation)
+        self.here = set()
         self.credit(cpu, generation, owing)
         self.reap()
 

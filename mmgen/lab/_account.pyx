@@ -91,13 +91,12 @@ cdef void looked(lab_machine *m, uint32_t nr) noexcept nogil:
     v.work += nr
 
 
-# A claim finds the CPU's line here: the look has fetched it.
-cdef void credited(lab_machine *m, uint32_t cpu, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
+cdef void credited(lab_machine *m, uint32_t cpu, uint32_t looks, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
     cdef virtual *v = <virtual *>m
     cdef uint32_t _credit
     write_line(v, &v.pending_busy, &v.pending_owner, cpu)
-    looked(m, m.nr_cpus)
-    v.n.atomics += idle
+    looked(m, looks)
+    v.n.atomics += idle                             # the claims: the look has fetched these lines
     v.spent += idle * v.costs.atomic
     for _credit in range(owing + 1):                # and the release
         write_line(v, &v.pending_busy, &v.pending_owner, cpu)

@@ -81,24 +81,27 @@ cdef idlers survey(mm_gen *g, uint32_t entering, bint waited) noexcept nogil:
     return seen
 
 
-# credit_idle has gone round once for each generation that it opened since `gen`, and once more if somebody waits still.
-cdef void rounds(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint64_t gen) noexcept nogil:
-    cdef uint64_t opened = load_u64(&g.generation, memory_order_relaxed) - gen, i
+# What credit_idle has done. It went round once for each generation that it opened since `gen`, and once more if somebody waits still; what
+# it looked at again was there. fetched: so many CPUs' lines were, from mm_gen_wake's look.
+cdef void credit(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint32_t fetched, uint64_t gen) noexcept nogil:
+    cdef uint64_t opened = load_u64(&g.generation, memory_order_relaxed) - gen, rounds = opened + waited_for(g), i
     cdef uint32_t owing = seen.owing
-    for i in range(opened + waited_for(g)):
-        m.looked(m, seen.looks)
-        if seen.idle == 0:
-            return
-        m.credited(m, cpu, seen.idle, owing, i < opened)
+    if rounds == 0:
+        return
+    m.looked(m, seen.looks - fetched)
+    if seen.idle == 0:
+        return
+    for i in range(rounds):
+        m.credited(m, cpu, 0 if i else m.nr_cpus - seen.looks, seen.idle, owing, i < opened)
         owing = seen.idle                           # in a new generation everybody owes
 
 
 # The same for mm_gen_wake, which looks without the lock first.
-cdef void wake_rounds(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint64_t gen) noexcept nogil:
+cdef void wake(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint64_t gen) noexcept nogil:
     m.looked(m, seen.looks)
     if seen.idle:
         m.locked(m, cpu)
-        rounds(m, cpu, g, seen, gen)
+        credit(m, cpu, g, seen, seen.looks, gen)
 
 
 # ---- the policy ----------------------------------------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
     seen = survey(own.g, OUTSIDE, True)
     gen = load_u64(&own.g.generation, memory_order_relaxed)
     mm_gen_defer(own.g, &dead.callback, release)
-    rounds(m, cpu, own.g, &seen, gen)
+    credit(m, cpu, own.g, &seen, 0, gen)
     if not waited_for(own.g):                       # all are idle, or offline; another thread may have run the callback by now
         store_u64(&own.seen, load_u64(&own.g.generation, memory_order_relaxed) - 1, memory_order_relaxed)
     reap(m)
@@ -137,7 +140,7 @@ cdef void woken(lab_machine *m, uint32_t cpu) noexcept nogil:
     if g.kick is not NULL:
         m.locked(m, cpu)                            # to see whether a kick is due
     mm_gen_wake(g)
-    wake_rounds(m, cpu, g, &seen, gen)
+    wake(m, cpu, g, &seen, gen)
     reap(m)
 
 
@@ -194,7 +197,7 @@ cdef void idle_enter(lab_machine *m, uint32_t cpu) noexcept nogil:
         gen = load_u64(&own.g.generation, memory_order_relaxed)
     mm_gen_idle_enter(own.g, cpu)
     if waited:
-        wake_rounds(m, cpu, own.g, &seen, gen)
+        wake(m, cpu, own.g, &seen, gen)
     reap(m)
 
 
@@ -223,7 +226,7 @@ cdef void cpu_online(lab_machine *m, uint32_t cpu) noexcept nogil:
 cdef void kick(void *arg, mm_gen *g) noexcept nogil:
     cdef lab_machine *m = <lab_machine *>arg
     cdef uint32_t cpu
-    m.looked(m, 2 * m.nr_cpus)              # the domain has, to name them, and this does
+    m.looked(m, m.nr_cpus)                  # the domain has, and this does, just after
     for cpu in range(m.nr_cpus):
         if mm_gen_owes(g, cpu):
             m.ipi(m, OUTSIDE, cpu, NO_MM)

@@ -211,7 +211,7 @@ cdef void looked(lab_machine *m, uint32_t nr) noexcept nogil:
     pass                                        # nobody knows which lines that moved
 
 
-cdef void credited(lab_machine *m, uint32_t cpu, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
+cdef void credited(lab_machine *m, uint32_t cpu, uint32_t looks, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
     (<real *>m).cpus[cpu].atomics += 2 + idle + owing
 
 

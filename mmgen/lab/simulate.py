@@ -142,7 +142,7 @@ class Result:
     real: bool = False
     """measured, on real threads: then what is said to be virtual is not"""
     looks: int | None = None
-    """how often the domain looked at another line of a CPU's, for one that idles or owes; None on a real machine"""
+    """CPUs whose lines the domain fetched to see whether they idle, or owe; None on a real machine"""
     held_series: tuple[tuple[int, float, int], ...] = ()
     """the mms held over time, in 256 equal buckets: (virtual ns at which one begins, the mean in it, the most in it)"""
     timeline: Timeline | None = field(default=None, compare=False)
