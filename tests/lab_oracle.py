@@ -436,8 +436,13 @@ class Waited:
         self.handles = [self.gen.cpu(i) for i in range(len(machine.cpus))]
         self.dead = []
         self.goal = 0
+        self.online, self.idle_cpus, self.ever_idle = {cpu.index for cpu in machine.cpus}, set(), False
 
     def kick(self, holdouts):
+        self.here = set()
+        for _ in "who owes", "whom to interrupt":
+            for index in range(len(self.m.cpus)):
+                self.look(index)
         for holdout in holdouts:
             self.m.ipi(self.m.cpus[holdout.index], None)
 
@@ -447,12 +452,50 @@ class Waited:
         for mm, _ in due:
             self.m.free(mm)
 
-    def look(self, cpu, every):
-        self.m.write(self.m.lock, cpu)
-        if every:
-            self.m.n["lines"] += len(self.m.cpus)
-            self.m.n["looks"] += len(self.m.cpus)
-            self.m.spent += len(self.m.cpus) * self.m.costs.look
+    def look(self, index):
+        if index not in self.here:                      # else its line has been fetched in this call
+            self.here.add(index)
+            self.m.n["lines"] += 1
+            self.m.n["looks"] += 1
+            self.m.spent += self.m.costs.look
+
+    def look_for_an_idle_one(self):
+        for index in range(len(self.m.cpus)) if self.ever_idle else ():
+            self.look(index)
+            if index in self.idle_cpus:
+                return True
+        return False
+
+    def owing(self):
+        return {holdout.index for holdout in self.gen.holdouts()}
+
+    def credit(self, cpu, generation, owing):
+        """With the lock: what the idle get while somebody waits. owing, in `generation`, is who did before; the domain has done it."""
+        m = self.m
+        while self.goal > generation and self.look_for_an_idle_one():
+            m.write(m.pending, cpu)                     # from here on nobody opens a generation
+            for index in range(len(m.cpus)):
+                self.look(index)
+                if index not in self.idle_cpus:
+                    continue
+                m.n["atomics"] += 1                     # its mode: somebody is at it
+                m.spent += m.costs.atomic
+                if index in owing:
+                    m.write(m.pending, cpu)
+            owing -= self.idle_cpus
+            m.write(m.pending, cpu)                     # up to here
+            if owing:
+                break
+            generation += 1
+            owing = set(self.online)
+            m.opener = cpu.index
+        assert (generation, owing) == (self.gen.generation, self.owing())
+
+    def wake(self, cpu, generation, owing):
+        self.here = set()
+        if self.look_for_an_idle_one():
+            self.m.write(self.m.lock, cpu)
+            self.credit(cpu, generation, owing)
 
     def context_switch(self, cpu, prev, next):
         if next is not None:
@@ -460,13 +503,16 @@ class Waited:
             self.handles[cpu.index].switch()
 
     def exit_mmap(self, cpu, mm):
-        self.look(cpu, True)
+        self.m.write(self.m.lock, cpu)
+        generation, owing = self.gen.generation, self.owing()
         self.dead.append((mm, self.gen.start_poll()))
         self.goal = max(self.goal, self.dead[-1][1].generation)
+        self.here = set()
+        self.credit(cpu, generation, owing)
         self.reap()
 
     def owes(self, cpu):
-        return any(holdout.index == cpu.index for holdout in self.gen.holdouts())
+        return cpu.index in self.owing()
 
     def tick(self, cpu):
         m, before, owed = self.m, self.gen.generation, self.owes(cpu)
@@ -482,8 +528,11 @@ class Waited:
             if opened:
                 m.opener = cpu.index
         if due:
-            self.look(cpu, self.goal > self.gen.generation)
+            if self.idle == "kick":
+                m.write(m.lock, cpu)                    # is somebody to be kicked?
+            generation, owing = self.gen.generation, self.owing()
             self.gen.wake()
+            self.wake(cpu, generation, owing)
             self.reap()
 
     def idle_enter(self, cpu):
@@ -491,14 +540,18 @@ class Waited:
             if self.broken != "idle-keeps":
                 self.m.use(cpu, self.m.init_mm)
             self.fenced()
-            if self.goal > self.gen.generation:
-                self.look(cpu, True)
+            self.ever_idle = True
+            self.idle_cpus.add(cpu.index)
+            generation, owing = self.gen.generation, self.owing()
             self.handles[cpu.index].idle_enter()
+            if self.goal > generation:
+                self.wake(cpu, generation, owing)
             self.reap()
 
     def idle_exit(self, cpu):
         if self.idle == "drop":
             self.fenced()
+            self.idle_cpus.remove(cpu.index)
             self.handles[cpu.index].idle_exit()
 
     def fenced(self):
@@ -507,6 +560,7 @@ class Waited:
 
     def cpu_dying(self, cpu):
         self.m.use(cpu, self.m.init_mm)
+        self.online.remove(cpu.index)
         self.handles[cpu.index].offline()
         self.reap()
 
@@ -514,6 +568,7 @@ class Waited:
         pass
 
     def cpu_online(self, cpu):
+        self.online.add(cpu.index)
         self.handles[cpu.index].online()
 
     def ipi(self, cpu, mm):

@@ -132,7 +132,7 @@ def check(results):
         assert number(found[2]) == pytest.approx(by["shootdown"].ipis / by["shootdown"].seconds, abs=1)
     if "scans" in said:
         assert cost["generation drop"] > cost["generation hang"]
-        share = re.search(r"(\d+) % of its cost is looking at all ([\d,]+) CPUs", said["scans"])
+        share = re.search(r"(\d+) % of its cost is looking at CPUs, as each idle entry does at all ([\d,]+) while", said["scans"])
         want = dropped.looks * dropped.case.costs.look / dropped.overhead_ns
         assert bool(share) == (want > 0.1)
         if share:

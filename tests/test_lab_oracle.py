@@ -129,11 +129,12 @@ def test_nothing_leaks(policy):
     assert r.latency_percentiles_ns["max"] < 100_000_000
 
 
-def test_an_oracle_that_is_off_is_found(monkeypatch):
+@pytest.mark.parametrize("part", ["fenced", "look", "credit", "wake"])
+def test_an_oracle_that_is_off_is_found(monkeypatch, part):
     case = Case(cpus=3, seconds=0.002, load=Load(exits=0.1, switch_us=10, waiters=1), policy=Generation(), hz=1000)
     agree(case)
     monkeypatch.setattr(Oracle, "fork", lambda self, cpu, fork=Oracle.fork: fork(self, 0))
-    monkeypatch.setattr("lab_oracle.Waited.fenced", lambda self: None)
+    monkeypatch.setattr(f"lab_oracle.Waited.{part}", lambda *_: None)
     case = dataclasses.replace(case, load=dataclasses.replace(case.load, idle=0.5))
     with pytest.raises(AssertionError):
         agree(case)

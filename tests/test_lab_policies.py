@@ -109,20 +109,22 @@ def waiting(policy, seconds, **load):
 
 def test_generation_two_of_them_free_an_mm():
     """A switch at each tick. Nobody waited: both CPUs count for generation 0 (0, 0.5 ms), then for 1 (1, 1.5 ms): freed by CPU 1, whose
-    tick has fenced (17), fetched the count's line (102), and has the control lock (2). The next exits at once, and takes 2 ms.
+    tick has fenced (17) and fetched the count's line (102). The next exits at once, and takes 2 ms. No CPU has idled, so nobody looks for
+    one, nor takes the lock for that.
     """
     r = play(waiting(Generation(), 0.004, switch_us=None))
     assert (r.ticks, r.switches, r.generations, r.exits, r.frees, r.grace_periods) == (8, 8, 4, 3, 2, 2)
     assert r.latencies[0][2] == 1
-    assert r.latency_percentiles_ns["max"] == 2_000_000 + 17 + 102 + 2
+    assert r.latency_percentiles_ns["max"] == 2_000_000 + 17 + 102
     first = play(waiting(Generation(), 0.0016, switch_us=None))
-    assert first.latency_percentiles_ns["max"] == 1_500_000 + 17 + 102 + 2
-    # Lock: exit (102, fetched), open (2), free (2), exit by CPU 0 (102, when CPU 1's tick is done with it, after 121). Ticks: a generation
-    # fetched, fence, count (100 + 17 + 102), but for CPU 1 at 1.5 ms, which has opened generation 1 itself.
-    assert first.overhead_ns == 102 + 2 + 2 + (121 + 102) + 219 + 219 + 219 + 119
-    # Locks 2; each exit and the first open look at two CPUs; generations 3, counts 4.
-    assert first.lines == 2 + 3 * 2 + 3 + 4
-    assert first.atomics == 4 + 4
+    assert first.latency_percentiles_ns["max"] == 1_500_000 + 17 + 102
+    # Lock: exit by CPU 1 and by CPU 0 (102 each, fetched). Ticks: a generation fetched, fence, count (100 + 17 + 102), but for CPU 1 at
+    # 1.5 ms, which has opened generation 1 itself.
+    assert first.overhead_ns == 102 + 102 + 219 + 219 + 219 + 119
+    # Locks 2, generations 3, counts 4.
+    assert first.lines == 2 + 3 + 4
+    assert first.atomics == 2 + 4
+    assert r.looks == 0
 
 
 # CPU 0 goes idle at 0 for 10 ms; CPU 1 switches to and fro.
@@ -133,7 +135,8 @@ def test_generation_an_idle_cpu_hangs_the_sketch():
     """CPU 0 counts for generation 0 at 10 ms, when it is back, and for 1 at 11 ms."""
     r = play(waiting(Generation(idle="hang"), 0.012, **IDLE), YES)
     assert (r.frees, r.generations, r.ipis) == (1, 2, 0)
-    assert r.latency_percentiles_ns["max"] == 11_000_000 + 17 + 102 + 2
+    assert r.latency_percentiles_ns["max"] == 11_000_000 + 17 + 102
+    assert r.looks == 0
 
 
 def test_generation_an_idle_cpu_drops_its_mm():
@@ -141,6 +144,27 @@ def test_generation_an_idle_cpu_drops_its_mm():
     r = play(waiting(Generation(idle="drop"), 0.002, **IDLE), YES)
     assert (r.frees, r.generations, r.ipis) == (1, 2, 0)
     assert r.latency_percentiles_ns["max"] == 1_500_000 + 17 + 2 + 2
+    # The exit: the lock. CPU 0: its mode, and finds itself; the lock (when the exit is done with it, at 102); hold, look at CPU 1, claim,
+    # credit, release. CPU 1 at 0.5 ms: counts, finds CPU 0, and the same. At 1.5 ms: counts, finds it and takes the lock; nobody waits.
+    assert r.atomics == 1 + (1 + 1 + 4) + (1 + 1 + 4) + (1 + 1)
+    assert r.lines == 1 + (1 + 1 + 1 + 1) + (2 + 1 + 1 + 1) + 1
+    assert r.looks == 2 + 2 + 1
+    assert r.overhead_ns == 102 + (102 + 102 + 102 + 3 * 2) + (100 + 17 + 102 + 102 + 4 * 2) + (17 + 2 + 2)
+
+
+def test_generation_the_last_to_idle_opens_them_all():
+    """CPU 0 idles at 0, and CPU 1 at 0.2 ms and the 102 ns that the exit took: it claims both, its own credit opens generation 1; both
+    again, two credits: generation 2, and the mm is freed.
+    """
+    r = play(waiting(Generation(idle="drop"), 0.0003, **IDLE), YES, YES)
+    assert (r.frees, r.generations, r.ticks) == (1, 2, 0)
+    # Its mode; a look that finds CPU 0; the lock; hold, a look at itself, 2 claims, a credit, release; hold, 2 claims, 2 credits, release.
+    took = (2 + 17) + 102 + (102 + 2 * 2 + 2 + 2) + (2 + 2 * 2 + 2 * 2 + 2)
+    assert r.latency_percentiles_ns["max"] == 200_000 + 102 + took
+    assert r.overhead_ns == 102 + (102 + 102 + 102 + 3 * 2) + took
+    assert r.atomics == 1 + (1 + 1 + 4) + (1 + 1 + 5 + 6)
+    assert r.lines == 1 + 4 + (1 + 1 + 1 + 1)
+    assert r.looks == 2 + 2
 
 
 def test_generation_an_idle_cpu_is_kicked():
@@ -148,6 +172,7 @@ def test_generation_an_idle_cpu_is_kicked():
     r = play(waiting(Generation(idle="kick", patience=2), 0.006, **IDLE), YES)
     assert (r.frees, r.generations, r.ipis) == (1, 2, 2)
     assert r.latency_percentiles_ns["max"] == 5_510_600 + 2_000 + 17 + 102 + 102
+    assert r.looks == 2 * 2                         # at both, to see who owes
 
 
 def test_generation_more_patience_takes_longer():

@@ -81,8 +81,8 @@ print(s.ran, len(s.failed), type(s.stopped).__name__)
 
 @pytest.mark.once
 def test_a_worker_with_another_model_is_found_out():
-    with pytest.raises(RuntimeError, match="this worker's mmgen simulates model 1, and the sweep is of model 2"):
-        run_case(Case(cpus=1, seconds=0.001), 2, "")
+    with pytest.raises(RuntimeError, match="this worker's mmgen simulates model 2, and the sweep is of model 3"):
+        run_case(Case(cpus=1, seconds=0.001), 3, "")
 
 
 # Dask.

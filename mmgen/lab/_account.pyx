@@ -78,13 +78,30 @@ cdef void paid_by_all(virtual *v, uint32_t first, uint32_t last, bint opened) no
         v.opener = last - 1
 
 
-cdef void looked(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil:
+cdef void locked(lab_machine *m, uint32_t cpu) noexcept nogil:
     cdef virtual *v = <virtual *>m
     write_line(v, &v.lock_busy, &v.lock_owner, cpu)
+
+
+cdef void looked(lab_machine *m, uint32_t nr) noexcept nogil:
+    cdef virtual *v = <virtual *>m
     v.n.lines += nr
     v.n.looks += nr
     v.spent += nr * v.costs.look
     v.work += nr
+
+
+cdef void credited(lab_machine *m, uint32_t cpu, uint32_t looks, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
+    cdef virtual *v = <virtual *>m
+    cdef uint32_t _credit
+    write_line(v, &v.pending_busy, &v.pending_owner, cpu)
+    looked(m, looks)
+    v.n.atomics += idle                             # the claims: the look has fetched these lines
+    v.spent += idle * v.costs.atomic
+    for _credit in range(owing + 1):                # and the release
+        write_line(v, &v.pending_busy, &v.pending_owner, cpu)
+    if opened:
+        v.opener = cpu
 
 
 cdef void fenced(lab_machine *m, uint32_t cpu) noexcept nogil:
@@ -239,7 +256,9 @@ cdef bint account_begin(virtual *v, uint32_t nr_mms) noexcept nogil:
     v.m.ipi_wait = ipi_wait
     v.m.free_mm = free_mm
     v.m.paid = paid
+    v.m.locked = locked
     v.m.looked = looked
+    v.m.credited = credited
     v.m.fenced = fenced
     v.m.no_memory = no_memory
     v.free_mms = v.exiting = NOBODY

@@ -9,11 +9,11 @@ from libc.stdlib cimport calloc, free, malloc
 
 from mmgen._callbacks cimport mm_gen_defer, mm_gen_first_callback, mm_gen_run_callbacks, mm_gen_take_callbacks
 from mmgen._core cimport (
-    mm_callback, mm_cpu, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes, mm_gen_poll,
-    mm_gen_tick, mm_gen_wake, mm_switch,
+    MM_IDLE, mm_callback, mm_cpu, mm_cpu_of, mm_gen, mm_gen_idle_enter, mm_gen_idle_exit, mm_gen_offline, mm_gen_online, mm_gen_owes,
+    mm_gen_poll, mm_gen_tick, mm_gen_wake, mm_switch,
 )
 from mmgen._lifetime cimport mm_gen_create, mm_gen_destroy
-from mmgen._stdatomic cimport atomic_u64, fence, load_u64, memory_order_relaxed, memory_order_seq_cst, store_u64
+from mmgen._stdatomic cimport atomic_u64, fence, load_u32, load_u64, memory_order_relaxed, memory_order_seq_cst, store_u64
 from mmgen.lab._policy cimport INIT_MM, LAB_OPENED, LAB_WAKE, NO_MM, OUTSIDE, cpu_of, lab_machine, lab_policy
 
 cdef struct generation:
@@ -26,6 +26,11 @@ cdef struct dead_mm:                # what call_rcu would have in the mm itself
     mm_callback callback
     lab_machine *m
     uint32_t mm
+
+cdef struct idlers:                 # what the domain sees when it looks for CPUs that idle (_core.pyx, any_idle, credit_idle)
+    uint32_t looks                  # at CPUs up to the first that does: all, if none does; 0, if none ever has
+    uint32_t idle                   # how many do
+    uint32_t owing                  # how many of those owe the generation under way
 
 
 cdef void release(mm_callback *callback) noexcept nogil:
@@ -54,6 +59,53 @@ cdef inline bint waited_for(mm_gen *g) noexcept nogil:
     return <int64_t>(load_u64(&g.goal, memory_order_relaxed) - load_u64(&g.generation, memory_order_relaxed)) > 0
 
 
+# ---- what the domain does besides, for the account -----------------------------------------------------------------------------
+
+# What there is to see before the domain does. entering: the CPU that will idle by then. Where nobody waits it looks for one only.
+cdef idlers survey(mm_gen *g, uint32_t entering, bint waited) noexcept nogil:
+    cdef idlers seen
+    cdef uint32_t cpu, nr = load_u32(&g.nr_cpus, memory_order_relaxed)
+    seen.looks = seen.idle = seen.owing = 0
+    if load_u64(&g.idled, memory_order_relaxed) == 0 and entering == OUTSIDE:
+        return seen
+    seen.looks = nr
+    for cpu in range(nr):
+        if cpu != entering and load_u32(&mm_cpu_of(g, cpu).mode, memory_order_relaxed) != MM_IDLE:
+            continue
+        if seen.idle == 0:
+            seen.looks = cpu + 1
+        seen.idle += 1
+        if not waited:
+            break
+        seen.owing += mm_gen_owes(g, cpu)
+    return seen
+
+
+# What credit_idle has done. It went round once for each generation that it opened since `gen`, and once more if somebody waits still; what
+# it looked at again was there. fetched: so many CPUs' lines were, from mm_gen_wake's look.
+cdef void credit(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint32_t fetched, uint64_t gen) noexcept nogil:
+    cdef uint64_t opened = load_u64(&g.generation, memory_order_relaxed) - gen, rounds = opened + waited_for(g), i
+    cdef uint32_t owing = seen.owing
+    if rounds == 0:
+        return
+    m.looked(m, seen.looks - fetched)
+    if seen.idle == 0:
+        return
+    for i in range(rounds):
+        m.credited(m, cpu, 0 if i else m.nr_cpus - seen.looks, seen.idle, owing, i < opened)
+        owing = seen.idle                           # in a new generation everybody owes
+
+
+# The same for mm_gen_wake, which looks without the lock first.
+cdef void wake(lab_machine *m, uint32_t cpu, mm_gen *g, const idlers *seen, uint64_t gen) noexcept nogil:
+    m.looked(m, seen.looks)
+    if seen.idle:
+        m.locked(m, cpu)
+        credit(m, cpu, g, seen, seen.looks, gen)
+
+
+# ---- the policy ----------------------------------------------------------------------------------------------------------------
+
 cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t next) noexcept nogil:
     if next != NO_MM:
         m.use(m, cpu, next)
@@ -63,13 +115,18 @@ cdef void context_switch(lab_machine *m, uint32_t cpu, uint32_t prev, uint32_t n
 cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
     cdef generation *own = <generation *>m.own
     cdef dead_mm *dead = <dead_mm *>malloc(sizeof(dead_mm))
+    cdef uint64_t gen
+    cdef idlers seen
     if dead is NULL:
         m.no_memory(m)
         return
     dead.m = m
     dead.mm = mm
-    m.looked(m, cpu, m.nr_cpus)
+    m.locked(m, cpu)
+    seen = survey(own.g, OUTSIDE, True)
+    gen = load_u64(&own.g.generation, memory_order_relaxed)
     mm_gen_defer(own.g, &dead.callback, release)
+    credit(m, cpu, own.g, &seen, 0, gen)
     if not waited_for(own.g):                       # all are idle, or offline; another thread may have run the callback by now
         store_u64(&own.seen, load_u64(&own.g.generation, memory_order_relaxed) - 1, memory_order_relaxed)
     reap(m)
@@ -78,8 +135,12 @@ cdef void exit_mmap(lab_machine *m, uint32_t cpu, uint32_t mm) noexcept nogil:
 # cpu's tick has opened a generation, or has run out of patience.
 cdef void woken(lab_machine *m, uint32_t cpu) noexcept nogil:
     cdef mm_gen *g = (<generation *>m.own).g
-    m.looked(m, cpu, m.nr_cpus if waited_for(g) else 0)
+    cdef idlers seen = survey(g, OUTSIDE, waited_for(g))
+    cdef uint64_t gen = load_u64(&g.generation, memory_order_relaxed)
+    if g.kick is not NULL:
+        m.locked(m, cpu)                            # to see whether a kick is due
     mm_gen_wake(g)
+    wake(m, cpu, g, &seen, gen)
     reap(m)
 
 
@@ -122,14 +183,21 @@ cdef uint32_t run(lab_machine *m, uint32_t first, uint32_t last, uint32_t *count
 
 cdef void idle_enter(lab_machine *m, uint32_t cpu) noexcept nogil:
     cdef generation *own = <generation *>m.own
+    cdef bint waited
+    cdef uint64_t gen
+    cdef idlers seen
     if own.idle != IDLE_DROP:
         return
     if own.broken != GEN_IDLE_KEEPS:
         m.use(m, cpu, INIT_MM)
     m.fenced(m, cpu)
-    if waited_for(own.g):
-        m.looked(m, cpu, m.nr_cpus)
+    waited = waited_for(own.g)
+    if waited:
+        seen = survey(own.g, cpu, True)
+        gen = load_u64(&own.g.generation, memory_order_relaxed)
     mm_gen_idle_enter(own.g, cpu)
+    if waited:
+        wake(m, cpu, own.g, &seen, gen)
     reap(m)
 
 
@@ -158,6 +226,7 @@ cdef void cpu_online(lab_machine *m, uint32_t cpu) noexcept nogil:
 cdef void kick(void *arg, mm_gen *g) noexcept nogil:
     cdef lab_machine *m = <lab_machine *>arg
     cdef uint32_t cpu
+    m.looked(m, m.nr_cpus)                  # the domain has, and this does, just after
     for cpu in range(m.nr_cpus):
         if mm_gen_owes(g, cpu):
             m.ipi(m, OUTSIDE, cpu, NO_MM)

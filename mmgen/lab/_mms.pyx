@@ -203,8 +203,16 @@ cdef void paid(lab_machine *m, uint32_t cpu, bint opened) noexcept nogil:
     (<real *>m).cpus[cpu].atomics += 1
 
 
-cdef void looked(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil:
+cdef void locked(lab_machine *m, uint32_t cpu) noexcept nogil:
     (<real *>m).cpus[cpu].atomics += 1
+
+
+cdef void looked(lab_machine *m, uint32_t nr) noexcept nogil:
+    pass                                        # nobody knows which lines that moved
+
+
+cdef void credited(lab_machine *m, uint32_t cpu, uint32_t looks, uint32_t idle, uint32_t owing, bint opened) noexcept nogil:
+    (<real *>m).cpus[cpu].atomics += 2 + idle + owing
 
 
 cdef void fenced(lab_machine *m, uint32_t cpu) noexcept nogil:
@@ -254,7 +262,9 @@ cdef void mms_begin(real *r) noexcept nogil:
     r.m.count = count
     r.m.free_mm = free_mm
     r.m.paid = paid
+    r.m.locked = locked
     r.m.looked = looked
+    r.m.credited = credited
     r.m.fenced = fenced
     r.m.no_memory = no_memory
     r.m.mask_set = mask_set

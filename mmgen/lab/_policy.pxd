@@ -69,10 +69,13 @@ cdef struct lab_machine:
     void (*mask_clear_all)(lab_machine *m, uint32_t cpu) noexcept nogil
     void (*mask_each)(lab_machine *m, uint32_t mm, void (*each)(void *arg, uint32_t cpu) noexcept nogil, void *arg) noexcept nogil
     void (*mask_empty)(lab_machine *m, uint32_t mm) noexcept nogil
-    # What the domain does in a call, for the account: a tick counts (and opens); the control lock is taken and so many CPUs are looked
-    # at; a CPU changes its own line atomically, and fences.
+    # What the domain does in a call, for the account: a tick counts (and opens); the control lock is taken; so many CPUs are looked at
+    # whose lines are not there yet; the generation is held, so many looked at, `idle` CPUs claimed, `owing` of them credited, and the hold
+    # released (and that opens); a CPU changes its own line atomically, and fences.
     void (*paid)(lab_machine *m, uint32_t cpu, bint opened) noexcept nogil
-    void (*looked)(lab_machine *m, uint32_t cpu, uint32_t nr) noexcept nogil
+    void (*locked)(lab_machine *m, uint32_t cpu) noexcept nogil
+    void (*looked)(lab_machine *m, uint32_t nr) noexcept nogil
+    void (*credited)(lab_machine *m, uint32_t cpu, uint32_t looks, uint32_t idle, uint32_t owing, bint opened) noexcept nogil
     void (*fenced)(lab_machine *m, uint32_t cpu) noexcept nogil
     void (*no_memory)(lab_machine *m) noexcept nogil
 

@@ -250,8 +250,8 @@ def scans(waits: list[Result]) -> Finding | None:
     share = dropped.looks * dropped.case.costs.look / dropped.overhead_ns
     text = f"{label(dropped)} pays for its idle entries and exits: {ns_text(a)} a switch against {ns_text(b)} under {label(hung)}"
     if share > 0.1:
-        text += (f"; {100 * share:.0f} % of its cost is looking at all {dropped.case.cpus:,} CPUs, as each idle entry does while somebody "
-                 "waits")
+        text += (f"; {100 * share:.0f} % of its cost is looking at CPUs, as each idle entry does at all {dropped.case.cpus:,} while "
+                 "somebody waits")
     return Finding("scans", text + ".")
 
 

@@ -16,7 +16,7 @@ from mmgen.lab.policies import POLICIES, Generation, Policy
 from mmgen.lab.timeline import Timeline, made, window
 
 # Raised whenever a case may give another result than before: what a sweep has kept is then of another model.
-MODEL = 1
+MODEL = 2
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 # What __mmdrop gives back at last: struct mm_struct (some 1,400 bytes) and the top page of the page tables.
 MM_BYTES = 1_408 + 4_096
@@ -142,7 +142,7 @@ class Result:
     real: bool = False
     """measured, on real threads: then what is said to be virtual is not"""
     looks: int | None = None
-    """how often the domain looked at a CPU, in a scan of all of them; None on a real machine"""
+    """CPUs whose lines the domain fetched to see whether they idle, or owe; None on a real machine"""
     held_series: tuple[tuple[int, float, int], ...] = ()
     """the mms held over time, in 256 equal buckets: (virtual ns at which one begins, the mean in it, the most in it)"""
     timeline: Timeline | None = field(default=None, compare=False)
