@@ -184,6 +184,7 @@ cdef void free_mm(lab_machine *m, uint32_t mm) noexcept nogil:
         v.free_mms = mm
     settle(v)
     v.held -= 1
+    v.series.peak = max(v.series.peak, v.held)      # of the bucket that begins just now, if one does
     v.n.frees += 1
     took = max(v.now + v.spent - it.exited, 0)      # the CPU that exited may still be at it
     mm_latency_record(v.latency, took)
