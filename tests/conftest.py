@@ -36,6 +36,8 @@ if SANITIZER:                           # what tests compile is instrumented as 
 # A shell has what it starts in the background ignore Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:           # so has nohup of what hangs up
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_report_header():

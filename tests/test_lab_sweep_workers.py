@@ -149,7 +149,7 @@ def test_after_ctrl_c_the_cluster_is_free(tmp_path, cluster):
     import distributed  # noqa: PLC0415
 
     def show(done, so_far):
-        if so_far.ran == 1:
+        if so_far.ran >= 1:                             # several may have come between two calls
             raise KeyboardInterrupt
 
     first = Case(cpus=1, seconds=0.001)
@@ -161,7 +161,7 @@ def test_after_ctrl_c_the_cluster_is_free(tmp_path, cluster):
             time.sleep(0.05)
         assert not any(client.processing().values())
         assert sweep(GRID, tmp_path / "t.jsonl", client.get_executor(pure=False)).ran == 6
-    assert len(read(tmp_path / "s.jsonl")) == 1
+    assert 1 <= len(read(tmp_path / "s.jsonl")) < 201
 
 
 @pytest.mark.once
