@@ -1,6 +1,6 @@
 """Runs the model: `python spec/run.py [--long] [--broken [NAME ...]] [--stamp]`. Needs spin and a C compiler.
 
-Without an option: the short configurations, each to closure. --long: those that take minutes as well (more than 8 GB). --broken: the broken
+Without an option: the short configurations, each to closure. --long: those that take 20 minutes each as well (16 GB). --broken: the broken
 variants, each of which must be refuted. --stamp: writes into the model the hashes of the functions it was written from - after
 reading both again, not instead. Exit status: 0, all is as it should be; 1, something is not; 2, it could not be run.
 """
