@@ -29,6 +29,8 @@ collect_ignore = [test for package in missing for test in NEED[package]]
 # What mmgen was built with, and where the processes of this run write their reports: set by tests/sanitize.
 SANITIZER = os.environ.get("MMGEN_SANITIZE", "")
 LOGS = os.environ.get("MMGEN_SANITIZER_LOGS")
+# For the `pytestmark` of tests with one thread that runs what is compiled: the thread sanitizer has nothing to see there.
+ALONE = [pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else []
 if SANITIZER:                           # what tests compile is instrumented as mmgen is (setup.py): CFLAGS is the linker's, too
     os.environ["CFLAGS"] = f"-fsanitize={SANITIZER} -static-libubsan -Wl,--exclude-libs=ALL"
 

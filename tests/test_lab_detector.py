@@ -3,11 +3,11 @@ import pickle
 import re
 
 import pytest
-from conftest import SANITIZER
+from conftest import ALONE
 from mmgen.lab import Case, Generation, Load, Refcount, Shootdown, UseAfterFree, simulate
 
 # No Python in what they look at, nor a second thread.
-pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
+pytestmark = [pytest.mark.once, *ALONE]
 
 # Idle CPUs and kernel threads that are lazy on mms that migrate, and exit elsewhere; and CPUs that are unplugged.
 LOAD = Load(switch_us=50, idle=0.3, idle_us=500, kthread=0.1, kthread_us=200, exits=0.1, migrate=0.3, hotplug_per_s=2000)

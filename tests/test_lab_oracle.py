@@ -2,7 +2,7 @@
 import dataclasses
 
 import pytest
-from conftest import SANITIZER
+from conftest import ALONE
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from mmgen.lab import Case, Costs, Generation, Load, Refcount, Shootdown, simula
 from mmgen.lab.simulate import run
 
 # No Python in what they look at, nor a second thread.
-pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
+pytestmark = [pytest.mark.once, *ALONE]
 
 SHARES = st.sampled_from([0.0, 0.0, 0.1, 0.5])
 SOUND = st.one_of(

@@ -1,11 +1,11 @@
 """Each policy on machines so small that every time and count is worked out here, by hand."""
 import pytest
-from conftest import SANITIZER
+from conftest import ALONE
 from lab_script import NO, YES, play
 from mmgen.lab import Case, Costs, Generation, Load, Refcount, Shootdown
 
 # No Python in what they look at, nor a second thread.
-pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
+pytestmark = [pytest.mark.once, *ALONE]
 
 COSTS = Costs(line=100, atomic=2, fence=17, ipi=10_600, interrupt=2_000, look=0)
 # Tasks of 10 us; CPU 0's first ends at 0, CPU 1's at 5 us, and it is CPU 0 that ticks at 0, and nobody again.

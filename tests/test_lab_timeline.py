@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from conftest import SANITIZER
+from conftest import ALONE
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from mmgen.lab import timeline as timelines
 from test_lab_oracle import SOUND, cases
 
 # No Python in what they look at, nor a second thread.
-pytestmark = [pytest.mark.once, *([pytest.mark.unsanitized("one thread alone: there is nothing to see")] if SANITIZER == "thread" else [])]
+pytestmark = [pytest.mark.once, *ALONE]
 
 
 @examples(150)

@@ -4,6 +4,7 @@ import dataclasses
 import mmgen
 import numpy as np
 import pytest
+from conftest import ALONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmgen.lab import Costs, Generation, Refcount, Shootdown
@@ -12,6 +13,8 @@ from mmgen.lab.replay.steps import What, steps_of
 from mmgen.lab.simulate import result
 from mmgen.lab.traces import Kind
 from recorded import MACHINES, machines, recorded, trace_of
+
+pytestmark = ALONE
 
 S, T, X, C, M = Kind
 FREE = Costs(line=0, atomic=0, fence=0, ipi=0, interrupt=0, look=0)

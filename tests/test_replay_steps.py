@@ -3,12 +3,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import ALONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmgen.lab.replay.replay import RecordedCase, policies, run
 from mmgen.lab.replay.steps import STEP, What, steps_of
 from mmgen.lab.traces import Kind
 from recorded import COLUMNS, MACHINES, machines, recorded, trace_of
+
+pytestmark = ALONE
 
 S, T, X, C, M = Kind
 TASKS = (What.USER, What.KTHREAD, What.IDLE)

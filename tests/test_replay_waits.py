@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ALONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmgen.lab import Costs, Generation
@@ -10,6 +11,8 @@ from mmgen.lab.replay.steps import steps_of
 from mmgen.lab.replay.waits import NEVER, NOW, by_what, holdouts, longest, waits
 from mmgen.lab.traces import Kind
 from recorded import machines, recorded, trace_of
+
+pytestmark = ALONE
 
 FREE = Costs(line=0, atomic=0, fence=0, ipi=0, interrupt=0, look=0)
 

@@ -4,12 +4,15 @@ import os
 
 import numpy as np
 import pytest
+from conftest import ALONE
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from mmgen.lab.traces import Kind, Task, TraceError, read, write
 from mmgen.lab.traces.tasks import text_of
 from trace_lines import SHAPES, Other, Switch, exec_, exit_, fork, ftrace, perf, teardown, tick
+
+pytestmark = ALONE
 
 MS = 1_000_000
 # What a name may do to who looks for its end.

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ALONE
 from mmgen import mmtrace
 from mmgen.lab.traces import Kind, read, write
+
+pytestmark = ALONE
 
 DATA = Path(__file__).parent / "data"
 MACHINES = ["configure", "mixed", "idle"]

@@ -1,11 +1,14 @@
 """Ticks that a recording lacks: where they would have been, and how many a second a recording has."""
 import numpy as np
 import pytest
+from conftest import ALONE
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from mmgen.lab.traces import Kind, Trace, add_ticks
 from mmgen.lab.traces.ticks import likely_hz
+
+pytestmark = ALONE
 
 MS = 1_000_000
 SWITCH, TICK, EXIT, EXEC, TEARDOWN = Kind
