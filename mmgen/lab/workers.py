@@ -85,11 +85,19 @@ class Processes:
 @contextlib.contextmanager
 def no_ctrl_c() -> Iterator[None]:
     """Ctrl-C comes after; to a process that is started meanwhile, never."""
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if handler is not None:                             # the kernel may give it to a thread that does not block it, as numpy's do not
+        signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def listen(ears: Connection) -> None:
