@@ -9,7 +9,8 @@ from mmgen._arguments import integer, real, shown, whole
 from mmgen.domain import Cpu
 from mmgen.mmtrace import Event, MmTrace
 
-# So many tick periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one.
+# So many tick periods without a tick or anything else, and a CPU did not run: ticks come late, but not by more than one. The same in
+# lab/replay/_steps.pyx, which is C: tests/test_replay_steps.py holds both to it.
 QUIET = 3
 
 

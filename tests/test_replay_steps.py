@@ -6,9 +6,11 @@ import pytest
 from conftest import ALONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmgen import mmtrace
 from mmgen.lab.replay.replay import RecordedCase, policies, run
 from mmgen.lab.replay.steps import STEP, What, steps_of
-from mmgen.lab.traces import Kind
+from mmgen.lab.traces import Kind, read
+from mmgen.workload import QUIET, Replay, Step
 from recorded import COLUMNS, MACHINES, machines, recorded, trace_of
 
 pytestmark = ALONE
@@ -146,6 +148,17 @@ def test_a_cpu_that_falls_silent_before_the_end_idles(quiet, idles):
     made_up = [(TICK, 1, What.IDLE, 1), (TICK, 0, What.IDLE, 1)] if idles else []      # CPU 1 until its tick, CPU 0 for good
     assert rows(steps.steps, "t_ns", "cpu", "what", "made_up") == [
         (0, 0, What.USER, 0), (0, 1, What.KTHREAD, 0), *made_up, (quiet, 1, What.TICK, 0)]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_live_replay_is_as_patient(late, tmp_path):
+    """workload.Replay has the same number of periods, in Python."""
+    quiet = QUIET * TICK + late
+    path = tmp_path / "quiet.mmtrace.tsv"
+    path.write_text(f"# mmtrace 1\tname=quiet\tcpus=1\thz=250\n# columns\n0\t0\tS\t1\t1\t2\t2\n{quiet}\t0\tT\n")
+    live = list(zip(*Replay(mmtrace.read(path)).steps(0), strict=True))
+    idled = [t for t, what, made_up in rows(steps_of(read(path)).steps, "t_ns", "what", "made_up") if what == What.IDLE and made_up]
+    assert idled == [t for t, step in live if step == Step.IDLE] == [TICK] * late
 
 
 def test_where_ticks_were_not_recorded_their_lack_tells_nothing():
